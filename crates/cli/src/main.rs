@@ -1,1 +1,7 @@
-fn main() {}
+//! The `dujiang` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dujiang_cli::cli::main()
+}

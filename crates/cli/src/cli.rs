@@ -1,0 +1,61 @@
+//! The command line's shape: every subcommand with its help.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::commands;
+use crate::context::{Context, Globals};
+use crate::failure::Failure;
+
+/// What every help text ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or the manifest is wrong; nothing was done
+  3  refused by a safety rule, or not confirmed
+  4  no platform runs here, or its control plane does not answer
+
+Environment:
+  DUJIANG_DATA     the platform's folder (same as --data)
+  DUJIANG_CONTROL  the control plane's URL (same as --control)
+  DUJIANG_LOG      what processes log, e.g. info or dujiang_agent=debug,info
+  NO_COLOR         no colours";
+
+/// A bank over several data centers, all of them active.
+#[derive(Debug, Parser)]
+#[command(name = "dujiang", version, about, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant per file in `commands`, in the order of the help.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completion(commands::completion::Args),
+    Version(commands::version::Args),
+}
+
+/// Reads the command line, does what it says, and turns the outcome into an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let context = Context::new(cli.globals)?;
+    match cli.command {
+        Command::Completion(args) => commands::completion::run(&args, &mut Cli::command()),
+        Command::Version(args) => commands::version::run(&args, &context),
+    }
+}

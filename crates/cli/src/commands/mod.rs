@@ -1,0 +1,7 @@
+//! One file per subcommand. Each has a `pub struct Args` (`clap::Args`) and a
+//! `pub fn run(args: &Args, context: &Context) -> Result<(), Failure>`; what is asynchronous in it goes through
+//! [`Context::block_on`](crate::context::Context::block_on). The doc comment of `Args` is its help; its variant
+//! stands in `cli::Command`.
+
+pub mod completion;
+pub mod version;

@@ -1,0 +1,80 @@
+//! What every subcommand shares: the platform's folder, the control plane's address, the async runtime.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Folder of a platform run by root.
+const DATA_ROOT: &str = "/var/lib/dujiang";
+
+/// Options every subcommand takes.
+#[derive(Debug, clap::Args)]
+pub struct Globals {
+    /// The platform's folder [default: /var/lib/dujiang for root, else ~/.local/share/dujiang]
+    #[arg(long, global = true, env = "DUJIANG_DATA", value_name = "DIR", hide_env = true)]
+    data: Option<PathBuf>,
+    /// The control plane's URL [default: that of the platform in --data]
+    #[arg(long, global = true, env = "DUJIANG_CONTROL", value_name = "URL", hide_env = true)]
+    control: Option<String>,
+}
+
+/// What every subcommand shares.
+#[derive(Debug)]
+pub struct Context {
+    data: PathBuf,
+    control: Option<String>,
+}
+
+impl Context {
+    /// Resolves the options; creates nothing.
+    pub fn new(globals: Globals) -> Result<Self, Failure> {
+        let data = match globals.data {
+            Some(data) => std::path::absolute(&data)
+                .map_err(|e| Failure::usage(format!("--data {}: {e}", data.display())))?,
+            None => default_data()?,
+        };
+        Ok(Self { data, control: globals.control })
+    }
+
+    /// The platform's folder, absolute. It need not exist.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The control plane's URL, if it was given.
+    pub fn control(&self) -> Option<&str> {
+        self.control.as_deref()
+    }
+
+    /// Runs a future on a single-threaded runtime: for everything that mostly waits.
+    pub fn block_on<T>(&self, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| Failure::failed(format!("cannot start the async runtime: {e}")))?.block_on(future)
+    }
+
+    /// Runs a future on a runtime with that many worker threads: for what keeps more than one core busy.
+    pub fn block_on_threads<T>(
+        &self,
+        threads: usize,
+        future: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+        runtime.map_err(|e| Failure::failed(format!("cannot start the async runtime: {e}")))?.block_on(future)
+    }
+}
+
+fn default_data() -> Result<PathBuf, Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from(DATA_ROOT));
+    }
+    // Relative paths in XDG variables are to be ignored, says their specification.
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("dujiang"))
+        .ok_or_else(|| {
+            Failure::usage("neither XDG_DATA_HOME nor HOME is set").hint("say where with --data DIR")
+        })
+}
