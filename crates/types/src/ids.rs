@@ -85,6 +85,10 @@ macro_rules! name_type {
 }
 
 name_type!(
+    /// A platform: everything one manifest describes.
+    PlatformId
+);
+name_type!(
     /// A geographic region, e.g. `chengdu`.
     RegionId
 );
@@ -201,7 +205,8 @@ impl ToSchema for SlotRange {}
 impl FromStr for SlotRange {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let wrong = || format!("{s:?} is not a slot range: write first-last with 0 <= first <= last <= 16383");
+        let wrong =
+            || format!("{s:?} is not a slot range: write first-last with 0 <= first <= last <= 16383");
         let (first, last) = s.split_once('-').unwrap_or((s, s));
         let parse = |t: &str| t.trim().parse::<u16>().ok().and_then(Slot::new).ok_or_else(wrong);
         let (first, last) = (parse(first)?, parse(last)?);

@@ -15,7 +15,7 @@ pub mod resource;
 pub mod unit;
 
 pub use error::{Code, Problem};
-pub use ids::{AppId, DcId, Epoch, OperationId, RegionId, Revision, Slot, SlotRange, UnitId};
+pub use ids::{AppId, DcId, Epoch, OperationId, PlatformId, RegionId, Revision, Slot, SlotRange, UnitId};
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Lsn, Position};
 pub use resource::{Condition, Kind, Resource};

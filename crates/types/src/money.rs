@@ -137,7 +137,10 @@ impl Money {
     }
 
     /// Sum of many; refused on overflow or on different currencies.
-    pub fn checked_sum(currency: Currency, items: impl IntoIterator<Item = Self>) -> Result<Self, MoneyError> {
+    pub fn checked_sum(
+        currency: Currency,
+        items: impl IntoIterator<Item = Self>,
+    ) -> Result<Self, MoneyError> {
         items.into_iter().try_fold(Self::zero(currency), Self::checked_add)
     }
 
@@ -149,7 +152,12 @@ impl Money {
         let decimals = usize::from(currency.decimals());
         let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         let dangling = digits.ends_with('.');
-        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || fraction.len() > decimals || dangling {
+        if whole.is_empty()
+            || !all_digits(whole)
+            || !all_digits(fraction)
+            || fraction.len() > decimals
+            || dangling
+        {
             return Err(malformed());
         }
         let text_minor = format!("{}{whole}{fraction:0<decimals$}", if negative { "-" } else { "" });
@@ -184,7 +192,12 @@ mod tests {
 
     #[test]
     fn amounts_print_and_parse() {
-        let cases = [(0, "CNY", "0.00 CNY"), (5, "CNY", "0.05 CNY"), (-1050, "CNY", "-10.50 CNY"), (7, "JPY", "7 JPY")];
+        let cases = [
+            (0, "CNY", "0.00 CNY"),
+            (5, "CNY", "0.05 CNY"),
+            (-1050, "CNY", "-10.50 CNY"),
+            (7, "JPY", "7 JPY"),
+        ];
         for (minor, code, text) in cases {
             assert_eq!(Money::new(minor, code.parse().unwrap()).to_string(), text);
         }

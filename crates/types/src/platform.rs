@@ -49,7 +49,8 @@ impl ToSchema for Network {}
 impl FromStr for Network {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let wrong = || format!("{s:?} is not a network: write address/prefix such as 127.0.11.0/24, prefix 8 to 24");
+        let wrong =
+            || format!("{s:?} is not a network: write address/prefix such as 127.0.11.0/24, prefix 8 to 24");
         let (base, prefix) = s.split_once('/').ok_or_else(wrong)?;
         let base: Ipv4Addr = base.parse().map_err(|_| wrong())?;
         let prefix: u8 = prefix.parse().map_err(|_| wrong())?;

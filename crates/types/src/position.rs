@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A log sequence number, written as PostgreSQL does: `0/3000148`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "0/3000148")]
 pub struct Lsn(pub u64);
@@ -24,7 +26,11 @@ impl FromStr for Lsn {
         let wrong = || format!("{s:?} is not a WAL position such as 0/3000148");
         let (high, low) = s.split_once('/').ok_or_else(wrong)?;
         let part = |t: &str| {
-            if t.is_empty() || t.len() > 8 || !t.bytes().all(|b| b.is_ascii_hexdigit()) { Err(wrong()) } else { u64::from_str_radix(t, 16).map_err(|_| wrong()) }
+            if t.is_empty() || t.len() > 8 || !t.bytes().all(|b| b.is_ascii_hexdigit()) {
+                Err(wrong())
+            } else {
+                u64::from_str_radix(t, 16).map_err(|_| wrong())
+            }
         };
         Ok(Self(part(high)? << 32 | part(low)?))
     }
