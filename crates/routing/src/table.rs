@@ -7,22 +7,24 @@ use std::net::SocketAddr;
 use dujiang_types::platform::RouteRule;
 use dujiang_types::{AppId, DcId, Epoch, Revision, Slot, SlotRange, UnitId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Everything a gateway routes by. Kept on its disk, so it serves on when the control plane is gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoutingTable {
     /// Revision of the store the table was derived from.
     pub version: Revision,
     /// Units, each with its own slots.
     pub units: Vec<UnitRoute>,
     /// Where each data center's gateway takes requests from other gateways.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub mesh: BTreeMap<DcId, SocketAddr>,
     /// Applications.
     pub applications: BTreeMap<AppId, ApplicationRoute>,
 }
 
 /// How to route to one unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitRoute {
     /// The unit.
     pub unit: UnitId,
@@ -39,7 +41,7 @@ pub struct UnitRoute {
 }
 
 /// What to do with a unit's requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Send them to the home.
@@ -49,11 +51,12 @@ pub enum Mode {
 }
 
 /// How to route to one application.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApplicationRoute {
     /// How requests are recognised and where their routing key stands; the first match wins.
     pub routes: Vec<RouteRule>,
     /// Its instances by data center.
+    #[schema(value_type = BTreeMap<String, Vec<String>>)]
     pub instances: BTreeMap<DcId, Vec<SocketAddr>>,
 }
 

@@ -73,6 +73,8 @@ codes! {
     RevisionConflict = "resource.revision_conflict", 412, "The resource was changed by someone else";
     /// The watch's start revision is gone: list again.
     Compacted = "store.compacted", 410, "The revision is no longer kept; list again and watch from there";
+    /// The store cannot be reached.
+    StoreUnavailable = "store.unavailable", 503, "The store is not available at the moment; nothing was done";
     /// The operation is refused by a safety rule; the detail says which.
     Refused = "operation.refused", 409, "The operation is refused by a safety rule";
     /// Money: unknown currency.
