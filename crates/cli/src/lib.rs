@@ -4,4 +4,5 @@ pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod failure;
+pub mod manifest;
 pub mod output;

@@ -1,0 +1,160 @@
+//! The manifest: what a platform consists of, in one YAML file that is judged as a whole before anything starts.
+
+pub mod check;
+pub mod draft;
+pub mod fields;
+pub mod mistake;
+pub mod tree;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use dujiang_types::platform::{ApplicationSpec, DataCenterSpec, GatewaySpec, RouteRule};
+use dujiang_types::unit::UnitSpec;
+use dujiang_types::{AppId, DcId, PlatformId, UnitId};
+
+use self::check::Programs;
+use self::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, UnitDraft};
+use self::mistake::{Mistakes, Refused};
+use self::tree::Place;
+
+/// A manifest without mistakes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Name of the platform.
+    pub platform: PlatformId,
+    /// Where the control plane listens.
+    pub control: SocketAddr,
+    /// Data centers.
+    pub data_centers: BTreeMap<DcId, DataCenterSpec>,
+    /// Applications.
+    pub applications: BTreeMap<AppId, ApplicationSpec>,
+    /// Units.
+    pub units: BTreeMap<UnitId, UnitSpec>,
+}
+
+/// A manifest is written by hand: larger than this, it is some other file.
+const BYTES_MAX: u64 = 1 << 20;
+
+impl Manifest {
+    /// Reads and judges a file. Returns the manifest with the text it was read from.
+    pub fn read(file: &Path, programs: &Programs) -> Result<(Self, String), Refused> {
+        let refuse = |wrong: String, right: &str| {
+            let mut mistakes = Mistakes::default();
+            mistakes.add(Place::START, wrong, right);
+            Refused { file: file.to_owned(), mistakes: mistakes.into_sorted() }
+        };
+        let size = std::fs::metadata(file).map(|meta| meta.len());
+        if size.is_ok_and(|size| size > BYTES_MAX) {
+            return Err(refuse(
+                format!("the file is larger than {BYTES_MAX} bytes"),
+                "is it a manifest at all?",
+            ));
+        }
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            refuse(
+                format!("cannot read the file: {error}"),
+                "give the path of a manifest with -f, for example examples/two-regions.yaml",
+            )
+        })?;
+        let manifest = Self::parse(&text, programs)
+            .map_err(|mistakes| Refused { file: file.to_owned(), mistakes: mistakes.into_sorted() })?;
+        Ok((manifest, text))
+    }
+
+    /// Judges a text.
+    pub fn parse(text: &str, programs: &Programs) -> Result<Self, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let root = match tree::parse(text) {
+            Ok(root) => root,
+            Err(error) => {
+                mistakes.add(
+                    error.at,
+                    format!("this is not YAML: {}", error.message),
+                    "mind indentation, quotes and brackets",
+                );
+                return Err(mistakes);
+            }
+        };
+        let Some(draft) = Draft::read(&root, &mut mistakes) else { return Err(mistakes) };
+        check::check(&draft, programs, &mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        draft.finish().ok_or_else(|| {
+            mistakes.add(
+                root.at,
+                "something is missing",
+                "this is a defect of dujiang: please report the manifest",
+            );
+            mistakes
+        })
+    }
+}
+
+/// `None` if a value is missing, which the reader has noted as a mistake.
+impl Draft {
+    fn finish(self) -> Option<Manifest> {
+        Some(Manifest {
+            platform: self.platform?.value,
+            control: self.control?.value,
+            data_centers: self
+                .data_centers
+                .into_iter()
+                .map(DataCenterDraft::finish)
+                .collect::<Option<_>>()?,
+            applications: self
+                .applications
+                .into_iter()
+                .map(ApplicationDraft::finish)
+                .collect::<Option<_>>()?,
+            units: self.units.into_iter().map(UnitDraft::finish).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl DataCenterDraft {
+    fn finish(self) -> Option<(DcId, DataCenterSpec)> {
+        let gateway = GatewaySpec { port: self.gateway_port?.value, threads: self.gateway_threads?.value };
+        Some((
+            self.name?.value,
+            DataCenterSpec { region: self.region?, network: self.network?.value, gateway },
+        ))
+    }
+}
+
+impl ApplicationDraft {
+    fn finish(self) -> Option<(AppId, ApplicationSpec)> {
+        let spec = ApplicationSpec {
+            program: self.program?.value,
+            args: self.args,
+            env: self.env,
+            data_centers: self.data_centers.into_iter().map(|dc| dc.value).collect(),
+            instances: self.instances?.value,
+            port: self.port?.value,
+            routes: self.routes.into_iter().map(RouteDraft::finish).collect::<Option<_>>()?,
+        };
+        Some((self.name?.value, spec))
+    }
+}
+
+impl RouteDraft {
+    fn finish(self) -> Option<RouteRule> {
+        Some(RouteRule { prefix: self.prefix?.value, key: self.key? })
+    }
+}
+
+impl UnitDraft {
+    fn finish(self) -> Option<(UnitId, UnitSpec)> {
+        let spec = UnitSpec {
+            application: self.application?.value,
+            home: self.home?.value,
+            replicas: self.replicas.into_iter().map(|dc| dc.value).collect(),
+            slots: self.slots.into_iter().map(|range| range.value).collect(),
+            durability: self.durability?,
+            port: self.port?.value,
+        };
+        Some((self.name?.value, spec))
+    }
+}
