@@ -1,1 +1,9 @@
-//! dujiang-testkit
+//! What the platform is tested with: a load client that writes down all it does, a checker that compares its
+//! journal with the databases, drills that break things on purpose, and whole platforms of real processes.
+//!
+//! The checker shares no code with the bank: it reads the tables by its own queries.
+
+pub mod journal;
+pub mod load;
+pub mod platform;
+pub mod request;
