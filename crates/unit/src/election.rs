@@ -130,13 +130,14 @@ mod tests {
         result.ok().map(|set| set.iter().map(DcId::as_str).collect::<Vec<_>>().join(" "))
     }
 
+    type Case<'a> = (&'a str, Vec<Claim>, Vec<(&'a str, Detached)>, Option<&'a str>);
+
     #[test]
     fn what_is_proven() {
         let any_1_of_bc = claim(1, "a", &["b", "c"], 1);
         let only_c = claim(1, "a", &["c"], 1);
         let (b, c) = (("b", at(1, 90, None)), ("c", at(1, 80, None)));
         let a = ("a", at(1, 99, Some(1)));
-        type Case<'a> = (&'a str, Vec<Claim>, Vec<(&'a str, Detached)>, Option<&'a str>);
         #[rustfmt::skip]
         let cases: &[Case] = &[
             ("both members: the longer log is complete", vec![any_1_of_bc.clone()], vec![b, c], Some("b")),

@@ -1,0 +1,409 @@
+//! The controller's decisions as tables: a record, what is reported, what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
+use dujiang_types::report::{DataState, GatewayReport, ReplicaReport, ReplicaState, StandbyReport};
+use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
+use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision, UnitId};
+use dujiang_unit::Timing;
+use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide};
+use jiff::Timestamp;
+
+fn dc(name: &str) -> DcId {
+    DcId::new(name).unwrap()
+}
+
+fn set(members: &[&str], need: u8) -> SyncSet {
+    SyncSet { members: members.iter().map(|m| dc(m)).collect(), need }
+}
+
+fn claim(epoch: u64, primary: &str, members: &[&str]) -> Claim {
+    Claim { epoch: Epoch(epoch), primary: dc(primary), set: set(members, 1) }
+}
+
+/// A unit of three replicas a, b, c at home in `home`.
+fn unit(epoch: u64, home: &str, phase: Phase, claims: Vec<Claim>) -> Unit {
+    Unit {
+        kind: Kind::Unit,
+        name: "unit-1".to_owned(),
+        labels: BTreeMap::new(),
+        revision: Revision(10),
+        spec: UnitSpec {
+            application: AppId::new("bank").unwrap(),
+            home: dc("a"),
+            replicas: ["a", "b", "c"].iter().map(|d| dc(d)).collect(),
+            slots: vec!["0-16383".parse().unwrap()],
+            durability: Durability::Zero,
+            port: 5401,
+        },
+        status: UnitStatus {
+            epoch: Epoch(epoch),
+            home: dc(home),
+            phase,
+            claims,
+            operation: None,
+            forced: None,
+            reason: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+            conditions: Vec::new(),
+        },
+    }
+}
+
+fn at(timeline: u32, flushed: u64) -> Position {
+    Position { timeline, flushed: Lsn(flushed) }
+}
+
+fn report(state: ReplicaState, primary_epoch: Option<u64>, position: Option<Position>) -> ReplicaReport {
+    ReplicaReport {
+        revision: Revision(10),
+        data: DataState::Present { primary_epoch: primary_epoch.map(Epoch) },
+        state,
+        position,
+        replayed: position.map(|p| p.flushed),
+        promised_ms: 0,
+        note: String::new(),
+    }
+}
+
+fn primary(epoch: u64, confirmed: &SyncSet, standbys: &[&str]) -> ReplicaReport {
+    let standby = |name: &&str| (dc(name), StandbyReport { streaming: true, flushed: Lsn(90), lag_bytes: 0 });
+    let state = ReplicaState::Primary {
+        epoch: Epoch(epoch),
+        open: true,
+        confirmed: Some(confirmed.clone()),
+        standbys: standbys.iter().map(standby).collect(),
+    };
+    report(state, Some(epoch), Some(at(2, 90)))
+}
+
+fn following(from: &str, epoch: u64, position: Position) -> ReplicaReport {
+    report(
+        ReplicaState::Following { from: dc(from), epoch: Epoch(epoch), streaming: true },
+        None,
+        Some(position),
+    )
+}
+
+fn detached(epoch: u64, primary_epoch: Option<u64>, position: Position) -> ReplicaReport {
+    report(ReplicaState::Detached { epoch: Epoch(epoch) }, primary_epoch, Some(position))
+}
+
+fn stopped(primary_epoch: u64, sealed: Option<Position>) -> ReplicaReport {
+    report(ReplicaState::Stopped { sealed }, Some(primary_epoch), None)
+}
+
+/// A controller with its inputs, driven by hand.
+struct Bench {
+    unit: Unit,
+    reports: BTreeMap<DcId, Seen<ReplicaReport>>,
+    gateways: BTreeMap<DcId, Seen<GatewayReport>>,
+    requested: Option<Operation>,
+    memory: Memory,
+    now_ms: u64,
+    timing: Timing,
+}
+
+impl Bench {
+    fn new(unit: Unit) -> Self {
+        let now_ms = 1_000_000;
+        Self {
+            unit,
+            reports: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            requested: None,
+            memory: Memory::new(now_ms),
+            now_ms,
+            timing: Timing::default(),
+        }
+    }
+
+    /// A unit that serves in a under epoch 1, all replicas well.
+    fn serving() -> Self {
+        let mut bench = Self::new(unit(1, "a", Phase::Serving, vec![claim(1, "a", &["b", "c"])]));
+        bench.hears("a", primary(1, &set(&["b", "c"], 1), &["b", "c"]));
+        bench.hears("b", following("a", 1, at(2, 90)));
+        bench.hears("c", following("a", 1, at(2, 80)));
+        bench
+    }
+
+    /// The agent of `from` reports, having seen the current record.
+    fn hears(&mut self, from: &str, mut report: ReplicaReport) {
+        report.revision = self.unit.revision;
+        self.reports.insert(dc(from), Seen { report, age_ms: 0 });
+    }
+
+    /// Time passes without a word from `silent`; everybody else repeats what was last said.
+    fn passes(&mut self, ms: u64, silent: &[&str]) {
+        self.now_ms += ms;
+        for (dc, seen) in &mut self.reports {
+            if silent.contains(&dc.as_str()) {
+                seen.age_ms += ms;
+            }
+        }
+        if !silent.contains(&self.unit.status.home.as_str()) {
+            self.memory.last_grant_ms = self.now_ms;
+        }
+    }
+
+    fn decides(&mut self) -> Decision {
+        let view = View {
+            unit: &self.unit,
+            reports: &self.reports,
+            gateways: &self.gateways,
+            requested: self.requested.as_ref(),
+            now_ms: self.now_ms,
+            wall: Timestamp::UNIX_EPOCH,
+            timing: &self.timing,
+        };
+        decide(&view, &mut self.memory)
+    }
+
+    #[track_caller]
+    fn keeps(&mut self, because: &str) {
+        match self.decides() {
+            Decision::Keep { why } => assert!(why.contains(because), "kept, but because {why:?}"),
+            Decision::Change(change) => panic!("changed: {}", change.status.reason),
+        }
+    }
+
+    /// Takes the change over into the record, as the store would, and has everybody have seen it.
+    #[track_caller]
+    fn changes(&mut self, to: &Phase) -> Change {
+        match self.decides() {
+            Decision::Keep { why } => panic!("kept: {why}"),
+            Decision::Change(change) => {
+                assert_eq!(change.status.phase, *to, "{}", change.status.reason);
+                self.unit.status = change.status.clone();
+                self.unit.revision = Revision(self.unit.revision.0 + 1);
+                for seen in self.reports.values_mut() {
+                    seen.report.revision = self.unit.revision;
+                }
+                *change
+            }
+        }
+    }
+
+    fn asks_to_move(&mut self, to: &str) {
+        let work = Work::Move { unit: UnitId::new("unit-1").unwrap(), to: dc(to) };
+        self.requested = Some(Operation {
+            kind: Kind::Operation,
+            name: "move-1".to_owned(),
+            labels: BTreeMap::new(),
+            revision: Revision(1),
+            spec: OperationSpec { work, asked_by: "li".to_owned() },
+            status: OperationStatus { state: OperationState::Pending, steps: Vec::new() },
+        });
+    }
+
+    fn gateway(&mut self, at: &str, table: u64, in_flight: u64) {
+        let in_flight = BTreeMap::from([(UnitId::new("unit-1").unwrap(), in_flight)]);
+        let report = GatewayReport { table: Revision(table), in_flight, held: BTreeMap::new() };
+        self.gateways.insert(dc(at), Seen { report, age_ms: 0 });
+    }
+}
+
+#[test]
+fn a_calm_unit_is_left_alone() {
+    let mut bench = Bench::serving();
+    for _ in 0..100 {
+        bench.passes(500, &[]);
+        bench.keeps("serving");
+    }
+}
+
+#[test]
+fn a_move_holds_drains_seals_promotes_and_serves() {
+    let mut bench = Bench::serving();
+    bench.asks_to_move("b");
+    bench.gateway("a", 10, 0);
+    bench.gateway("b", 10, 0);
+    let change = bench.changes(&Phase::Holding { to: dc("b") });
+    assert_eq!(change.operations[0].state, OperationState::Running);
+    bench.keeps("gateway a does not hold yet");
+    bench.gateway("a", 11, 3);
+    bench.gateway("b", 11, 0);
+    bench.keeps("3 requests in flight at gateway a");
+    bench.gateway("a", 11, 0);
+    bench.changes(&Phase::Sealing { to: dc("b") });
+    bench.keeps("being sealed");
+    bench.hears("a", stopped(1, Some(at(2, 95))));
+    bench.keeps("yet to replay");
+    bench.hears("b", following("a", 1, at(2, 96)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!((change.status.epoch, change.status.home.as_str()), (Epoch(2), "b"));
+    // The commits of epoch 1 stay claimed until the new home has its own sync set.
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"]), claim(2, "b", &["a", "c"])]);
+    bench.hears("b", primary(2, &set(&["a", "c"], 1), &["a", "c"]));
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.status.claims, vec![claim(2, "b", &["a", "c"])]);
+    assert_eq!(change.operations[0].state, OperationState::Succeeded);
+}
+
+#[test]
+fn a_move_that_cannot_drain_is_called_off() {
+    let mut bench = Bench::serving();
+    bench.asks_to_move("b");
+    bench.changes(&Phase::Holding { to: dc("b") });
+    bench.gateway("a", 11, 1);
+    bench.keeps("in flight");
+    bench.passes(bench.timing.drain_ms_max + 1, &[]);
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.operations[0].state, OperationState::Failed);
+    assert_eq!((change.status.epoch, change.status.operation), (Epoch(1), None));
+}
+
+#[test]
+fn a_move_to_a_replica_that_is_behind_is_refused() {
+    let mut bench = Bench::serving();
+    bench.asks_to_move("b");
+    bench.hears("a", primary(1, &set(&["b", "c"], 1), &["c"]));
+    let change = bench.changes(&Phase::Serving);
+    assert!(
+        change.operations[0].step.reason.contains("not connected"),
+        "{}",
+        change.operations[0].step.reason
+    );
+}
+
+#[test]
+fn a_silent_home_is_replaced_only_after_its_lease() {
+    let mut bench = Bench::serving();
+    bench.decides();
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms, &["a"]);
+    bench.keeps("serving");
+    bench.passes(1, &["a"]);
+    let change = bench.changes(&Phase::Electing);
+    assert_eq!(change.status.epoch, Epoch(2));
+    bench.keeps("may be missing");
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.keeps("1 more of c");
+    bench.hears("c", detached(2, None, at(2, 80)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!(change.status.home, dc("b"));
+    assert_eq!(change.status.claims.last().unwrap().set, set(&["c"], 1));
+}
+
+#[test]
+fn a_home_known_to_have_stopped_is_replaced_at_once() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, None));
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.hears("c", detached(2, None, at(2, 80)));
+    bench.changes(&Phase::Promoting { from: dc("a") });
+}
+
+#[test]
+fn unknown_is_not_absent() {
+    // A primary that does not answer, a controller that has just started, a home nobody else could replace,
+    // and a home the others vouch for: each is waited for.
+    let mut bench = Bench::serving();
+    bench.hears("a", report(ReplicaState::Starting, Some(1), None));
+    bench.keeps("serving");
+
+    let mut bench = Bench::serving();
+    bench.reports.clear();
+    bench.keeps("serving");
+
+    let mut bench = Bench::serving();
+    bench.passes(60_000, &["a", "b", "c"]);
+    bench.keeps("cannot be proven");
+
+    let mut bench = Bench::serving();
+    bench.passes(60_000, &["a"]);
+    for name in ["b", "c"] {
+        bench.reports.get_mut(&dc(name)).unwrap().report.promised_ms = 100;
+    }
+    bench.keeps("vouch");
+}
+
+#[test]
+fn a_home_that_was_stopped_in_order_wins_its_own_election() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, Some(at(2, 95))));
+    bench.hears("b", following("a", 1, at(2, 95)));
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 95)));
+    bench.hears("c", detached(2, None, at(2, 95)));
+    bench.keeps("waited for a little");
+    bench.hears("a", detached(2, Some(1), at(2, 96)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!(change.status.home, dc("a"));
+}
+
+#[test]
+fn the_record_is_relaxed_before_and_tightened_after() {
+    let mut bench = Bench::serving();
+    bench.unit.status.claims = vec![claim(1, "a", &["b"])];
+    bench.hears("a", primary(1, &set(&["b"], 1), &["b", "c"]));
+    // c joins: both sets are recorded first.
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b"]), claim(1, "a", &["b", "c"])]);
+    bench.keeps("serving");
+    // Only when the primary has confirmed the new one does the old one go.
+    bench.hears("a", primary(1, &set(&["b", "c"], 1), &["b", "c"]));
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"])]);
+    // b is lost: after a while the set is tightened, again with both recorded meanwhile.
+    bench.hears("a", primary(1, &set(&["b", "c"], 1), &["c"]));
+    bench.keeps("serving");
+    bench.passes(bench.timing.member_lost_ms + 1, &[]);
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"]), claim(1, "a", &["c"])]);
+}
+
+#[test]
+fn the_last_members_are_never_dropped() {
+    let mut bench = Bench::serving();
+    bench.hears("a", primary(1, &set(&["b", "c"], 1), &[]));
+    for _ in 0..100 {
+        bench.passes(1_000, &[]);
+        bench.keeps("serving");
+    }
+}
+
+#[test]
+fn a_failed_promotion_leads_to_another_election_that_still_owes_the_older_claims() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, None));
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.hears("c", detached(2, None, at(2, 80)));
+    bench.changes(&Phase::Promoting { from: dc("a") });
+    bench.hears("b", stopped(2, None));
+    let change = bench.changes(&Phase::Electing);
+    assert_eq!(change.status.epoch, Epoch(3));
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"]), claim(2, "b", &["c"])]);
+    // c alone proves epoch 2 but not epoch 1.
+    bench.hears("c", detached(3, None, at(2, 80)));
+    bench.keeps("commits of epoch 1 may be missing");
+    // b returns and wins: it is still the home.
+    bench.hears("b", detached(3, Some(2), at(3, 91)));
+    let change = bench.changes(&Phase::Promoting { from: dc("b") });
+    assert_eq!(change.status.home, dc("b"));
+}
+
+#[test]
+fn an_operator_can_force_what_cannot_be_proven() {
+    let mut bench = Bench::serving();
+    bench.passes(60_000, &["a", "b"]);
+    bench.keeps("cannot be proven");
+    bench.unit.status = dujiang_unit::controller::force(&bench.unit, &dc("c")).unwrap();
+    bench.changes(&Phase::Electing);
+    bench.hears("c", detached(2, None, at(2, 80)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!((change.status.home, change.status.forced), (dc("c"), None));
+    assert_eq!(change.status.claims.len(), 1);
+    let unknown: BTreeSet<_> = change.status.claims[0].set.members.clone();
+    assert!(unknown.is_empty(), "nobody is known to follow yet");
+}
+
+#[test]
+fn deciding_twice_decides_the_same() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, None));
+    let first = bench.decides();
+    assert_eq!(first, bench.decides());
+}
