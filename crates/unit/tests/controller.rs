@@ -1,5 +1,7 @@
 //! The controller's decisions as tables: a record, what is reported, what follows.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
