@@ -53,7 +53,10 @@ pub(crate) fn check_txn(txn: &Txn) -> Result<()> {
             });
         }
         bytes += write.key().len();
-        if let Write::Put { value, .. } = write {
+        if let Write::Put { value, lease, .. } = write {
+            if lease.is_some() && *lease != txn.lease() {
+                return Err(Error::Invalid { what: "a transaction binds keys to two leases".to_owned() });
+            }
             at_most("a value, in bytes,", value.len(), VALUE_BYTES_MAX)?;
             bytes += value.len();
         }

@@ -103,7 +103,7 @@ impl Write {
 pub struct Txn {
     /// All of them must hold.
     pub checks: Vec<Check>,
-    /// Carried out if they do. No key twice.
+    /// Carried out if they do. No key twice, no two different leases.
     pub writes: Vec<Write>,
 }
 
@@ -127,7 +127,7 @@ impl Txn {
         self
     }
 
-    /// Adds: set the key and bind it to the lease.
+    /// Adds: set the key and bind it to the lease. All leased writes of a transaction name the same lease.
     #[must_use]
     pub fn put_leased(mut self, key: impl Into<String>, value: impl Into<Bytes>, lease: LeaseId) -> Self {
         self.writes.push(Write::Put { key: key.into(), value: value.into(), lease: Some(lease) });
@@ -139,6 +139,14 @@ impl Txn {
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.writes.push(Write::Delete { key: key.into() });
         self
+    }
+
+    /// The lease its writes bind keys to, if they do.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.writes.iter().find_map(|write| match write {
+            Write::Put { lease, .. } => *lease,
+            Write::Delete { .. } => None,
+        })
     }
 }
 
