@@ -36,6 +36,14 @@ pub struct Cli {
 /// One variant per file in `commands`, in the order of the help.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Get(commands::get::Args),
+    Apply(commands::apply::Args),
+    Watch(commands::watch::Args),
+    Delete(commands::delete::Args),
+    Move(commands::move_unit::Args),
+    Operations(commands::operations::Args),
+    ForcePromote(commands::force_promote::Args),
+    Manifest(commands::manifest::Args),
     Completion(commands::completion::Args),
     Version(commands::version::Args),
 }
@@ -55,6 +63,14 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(cli.globals)?;
     match cli.command {
+        Command::Get(args) => commands::get::run(&args, &context),
+        Command::Apply(args) => commands::apply::run(&args, &context),
+        Command::Watch(args) => commands::watch::run(&args, &context),
+        Command::Delete(args) => commands::delete::run(&args, &context),
+        Command::Move(args) => commands::move_unit::run(&args, &context),
+        Command::Operations(args) => commands::operations::run(&args, &context),
+        Command::ForcePromote(args) => commands::force_promote::run(&args, &context),
+        Command::Manifest(args) => commands::manifest::run(&args, &context),
         Command::Completion(args) => commands::completion::run(&args, &mut Cli::command()),
         Command::Version(args) => commands::version::run(&args, &context),
     }

@@ -80,6 +80,11 @@ impl Failure {
         &self.message
     }
 
+    /// True if nobody answered, so that trying again may help.
+    pub fn is_unreachable(&self) -> bool {
+        self.exit == EXIT_UNREACHABLE
+    }
+
     /// Prints itself to stderr and gives the exit code.
     pub fn report(&self) -> ExitCode {
         let paint = Paint::stderr();

@@ -1,8 +1,14 @@
 //! The `dujiang` binary: what people type, and the entry points of the platform's own processes.
 
+pub mod asked_by;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod context;
 pub mod failure;
 pub mod manifest;
 pub mod output;
+pub mod platform;
+pub mod progress;
+pub mod table;
+pub mod view;

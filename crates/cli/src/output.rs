@@ -54,6 +54,11 @@ impl Paint {
         Self { on: io::stderr().is_terminal() && wanted() }
     }
 
+    /// None at all.
+    pub fn none() -> Self {
+        Self { on: false }
+    }
+
     fn wrap(self, code: &str, text: impl Display) -> String {
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }

@@ -3,5 +3,13 @@
 //! [`Context::block_on`](crate::context::Context::block_on). The doc comment of `Args` is its help; its variant
 //! stands in `cli::Command`.
 
+pub mod apply;
 pub mod completion;
+pub mod delete;
+pub mod force_promote;
+pub mod get;
+pub mod manifest;
+pub mod move_unit;
+pub mod operations;
 pub mod version;
+pub mod watch;
