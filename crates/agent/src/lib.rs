@@ -1,1 +1,10 @@
-//! dujiang-agent
+//! The host agent: carries out what is assigned to its data center through drivers and reports what it observes.
+//!
+//! * [`guard`]: the process that holds a primary's lease.
+//! * [`process`]: starts, adopts, watches and stops processes.
+
+pub mod clock;
+pub mod files;
+pub mod guard;
+pub mod proc;
+pub mod process;
