@@ -1,0 +1,121 @@
+//! One pool of sessions per unit.
+
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{
+    self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
+use dujiang_types::Code;
+use tokio_postgres::Config;
+
+use crate::Secret;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::units::UnitEntry;
+
+/// Sessions per unit and process. A commit waits some milliseconds for its standby, so this many serve thousands
+/// of writes a second; PostgreSQL gets slower with more.
+pub const SESSIONS_MAX: usize = 24;
+/// How long a request waits for a free session before it is turned away.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// Loopback or the same data center: a database that does not answer a connection this fast does not serve.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Unacknowledged data for this long means that the peer's machine is gone.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Session settings. `statement_timeout` does not end a wait for the sync set, since PostgreSQL disarms it before
+/// a commit; were it to, the warning would make the outcome unknown. An idle transaction is an abandoned one.
+const SETTINGS: &str =
+    "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s";
+
+/// Sessions to the local replica of one unit. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pool(managed::Pool<Sessions>);
+
+pub(crate) type Pooled = managed::Object<Sessions>;
+
+pub(crate) struct Sessions {
+    config: Config,
+}
+
+impl managed::Manager for Sessions {
+    type Type = Session;
+    type Error = tokio_postgres::Error;
+
+    async fn create(&self) -> Result<Session, tokio_postgres::Error> {
+        Session::connect(&self.config).await
+    }
+
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<tokio_postgres::Error> {
+        // No round trip: a session that died unnoticed fails at BEGIN, where another one can be taken.
+        if session.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(entry: &UnitEntry, secret: &Secret, application_name: &str) -> Self {
+        let mut config = Config::new();
+        config
+            .host(&entry.host)
+            .port(entry.port)
+            .dbname(&entry.database)
+            .user(&entry.role)
+            .password(secret.password(&entry.unit, &entry.role))
+            .application_name(application_name)
+            .options(SETTINGS)
+            .connect_timeout(CONNECT_MAX)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
+        let timeouts =
+            Timeouts { wait: Some(WAIT_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
+        let pool = managed::Pool::builder(Sessions { config })
+            .max_size(SESSIONS_MAX)
+            .timeouts(timeouts)
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .unwrap_or_else(|_| unreachable!("a runtime is given, which is all that timeouts need"));
+        Self(pool)
+    }
+
+    /// A session, for a transaction.
+    pub(crate) async fn get(&self) -> Result<Pooled, Failure> {
+        self.0.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Failure::not_done(Code::Overloaded, "every session to the unit's database is in use")
+            }
+            PoolError::Backend(error) => not_connected(error),
+            _ => Failure::unavailable("the unit's database does not answer", None),
+        })
+    }
+
+    /// A session of its own, outside the pool's bound, for what holds one for long.
+    pub(crate) async fn dedicated(&self) -> Result<Session, Failure> {
+        let connect = Session::connect(&self.0.manager().config);
+        match tokio::time::timeout(CONNECT_MAX, connect).await {
+            Ok(session) => session.map_err(not_connected),
+            Err(_) => Err(Failure::unavailable("the unit's database does not answer", None)),
+        }
+    }
+
+    /// Drops idle sessions and hands out no more.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// Without a connection nothing was done, whatever the reason.
+fn not_connected(error: tokio_postgres::Error) -> Failure {
+    match Failure::before_commit(error) {
+        Failure::Internal { source, .. } => {
+            Failure::unavailable("the unit's database cannot be reached", source)
+        }
+        sorted => sorted,
+    }
+}
