@@ -7,3 +7,4 @@ pub mod journal;
 pub mod load;
 pub mod platform;
 pub mod request;
+pub mod verify;

@@ -1,0 +1,175 @@
+//! Finding the database of each unit that takes writes, and waiting until nothing is under way between units.
+
+use std::time::Duration;
+
+use dujiang_types::{DcId, SlotRange, UnitId};
+use tokio::time::Instant;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::platform::{Platform, ROLE_OPERATOR};
+use crate::verify::{Findings, Rule, VerifyError};
+
+/// All databases are near; one that does not answer within this is treated as gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often to look again while waiting.
+const POLL: Duration = Duration::from_millis(200);
+/// How often to tell that we are still waiting, in looks.
+const SAY_EVERY: u32 = 10;
+
+/// A unit and where its database may be.
+#[derive(Debug, Clone)]
+pub struct UnitSource {
+    /// The unit.
+    pub unit: UnitId,
+    /// Slots it owns.
+    pub slots: Vec<SlotRange>,
+    /// Its replicas.
+    pub servers: Vec<Server>,
+}
+
+/// A database server with all that is needed to connect.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its data center.
+    pub dc: DcId,
+    /// Address, database, role and password.
+    pub config: Config,
+}
+
+impl UnitSource {
+    /// All units of a platform.
+    pub fn of_platform(platform: &Platform) -> Vec<Self> {
+        let source = |(unit, places): (&UnitId, &crate::platform::UnitPlaces)| Self {
+            unit: unit.clone(),
+            slots: places.slots.clone(),
+            servers: places
+                .replicas
+                .iter()
+                .map(|(dc, place)| {
+                    let mut config = Config::new();
+                    config
+                        .host(&place.host)
+                        .port(place.port)
+                        .dbname(&place.database)
+                        .user(ROLE_OPERATOR)
+                        .password(platform.password(unit, ROLE_OPERATOR))
+                        .application_name("dujiang-verify")
+                        .connect_timeout(CONNECT_TIMEOUT);
+                    Server { dc: dc.clone(), config }
+                })
+                .collect(),
+        };
+        platform.units.iter().map(source).collect()
+    }
+}
+
+/// A connection to the database of a unit that takes writes.
+pub(crate) struct Primary {
+    pub(crate) unit: UnitId,
+    pub(crate) slots: Vec<SlotRange>,
+    pub(crate) dc: DcId,
+    pub(crate) epoch: u64,
+    pub(crate) client: Client,
+}
+
+impl Primary {
+    pub(crate) fn failed(&self, what: &'static str, source: tokio_postgres::Error) -> VerifyError {
+        VerifyError::Read { unit: self.unit.clone(), what, source }
+    }
+
+    /// From here on every query sees the same state.
+    pub(crate) async fn begin_snapshot(&self) -> Result<(), VerifyError> {
+        // The snapshot is taken by the first query, not by BEGIN.
+        self.client
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1 FROM accounts LIMIT 1")
+            .await
+            .map_err(|e| self.failed("a snapshot", e))
+    }
+
+    async fn pending(&self) -> Result<i64, VerifyError> {
+        let query = "SELECT count(*) FROM dujiang_outbox WHERE state = 'pending'";
+        let row = self.client.query_one(query, &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|e| self.failed("dujiang_outbox", e))
+    }
+}
+
+/// Connections to all primaries, once no message is under way between units or the time is up. A server that
+/// takes writes beside the primary is a violation.
+pub(crate) async fn settled_primaries(
+    sources: &[UnitSource],
+    patience: Duration,
+    findings: &mut Findings,
+    say: &mut impl FnMut(&str),
+) -> Result<Vec<Primary>, VerifyError> {
+    let deadline = Instant::now() + patience;
+    for look in 0_u32.. {
+        let last = Instant::now() >= deadline;
+        // Found anew every time: a failover may be under way while we wait.
+        let waiting = match primaries(sources).await {
+            Ok((found, doubled)) => {
+                let mut pending = 0;
+                for primary in &found {
+                    pending += primary.pending().await?;
+                }
+                if pending == 0 || last {
+                    for (unit, dc) in doubled {
+                        let what = format!("the database in {dc} takes writes beside the primary");
+                        findings.add(Rule::TwoPrimaries, Some(&unit), what);
+                    }
+                    return Ok(found);
+                }
+                format!("{pending} messages between units")
+            }
+            Err(error) if last => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        if look % SAY_EVERY == 0 {
+            say(&format!("waiting for {waiting}"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    unreachable!("the loop ends at its deadline")
+}
+
+type Doubled = Vec<(UnitId, DcId)>;
+
+async fn primaries(sources: &[UnitSource]) -> Result<(Vec<Primary>, Doubled), VerifyError> {
+    let mut found = Vec::with_capacity(sources.len());
+    let mut doubled = Vec::new();
+    for source in sources {
+        let mut best: Option<Primary> = None;
+        let mut why = Vec::new();
+        for server in &source.servers {
+            match connect(server).await {
+                Ok(Some((client, epoch))) => {
+                    let (unit, slots, dc) = (source.unit.clone(), source.slots.clone(), server.dc.clone());
+                    let this = Primary { unit, slots, dc, epoch, client };
+                    let (kept, other) = match best.take() {
+                        Some(best) if best.epoch > this.epoch => (best, Some(this)),
+                        best => (this, best),
+                    };
+                    doubled.extend(other.map(|other| (other.unit, other.dc)));
+                    best = Some(kept);
+                }
+                Ok(None) => why.push(format!("{} is a standby", server.dc)),
+                Err(error) => why.push(format!("{} says {error}", server.dc)),
+            }
+        }
+        let missing = || VerifyError::NoPrimary { unit: source.unit.clone(), why: why.join(", ") };
+        found.push(best.ok_or_else(missing)?);
+    }
+    Ok((found, doubled))
+}
+
+/// A connection and the epoch in the fence; `None` if the server is a standby.
+async fn connect(server: &Server) -> Result<Option<(Client, u64)>, tokio_postgres::Error> {
+    let (client, connection) = server.config.connect(NoTls).await?;
+    // Ends when the client is dropped; what goes wrong there, the client's next query tells.
+    tokio::spawn(connection);
+    let standby: bool = client.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
+    if standby {
+        return Ok(None);
+    }
+    let epoch: i64 = client.query_one("SELECT epoch FROM dujiang.fence", &[]).await?.try_get(0)?;
+    Ok(Some((client, u64::try_from(epoch).unwrap_or_default())))
+}
