@@ -1,1 +1,126 @@
-//! dujiang-control
+//! The control plane: the API over the store, watches, and the controllers that decide about units.
+//!
+//! Intent comes in through the API and is checked against everything else that is wanted; agents and gateways
+//! report what they see; the controller compares the two and changes units' records by compare-and-set. It keeps
+//! nothing but what is in the store: killed at any moment, the next one goes on from there.
+
+mod api;
+mod births;
+mod controller;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod metrics;
+mod observed;
+mod records;
+mod routing;
+mod server;
+mod state;
+pub mod status;
+mod validate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dujiang_store::Store;
+use dujiang_unit::Timing;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use api::ForcePromote;
+pub use error::Error;
+pub use status::Status;
+
+use crate::state::Shared;
+
+/// How to run the control plane.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The store, as [`dujiang_store::open`] understands it: `redb:PATH` or `etcd:URL,URL`.
+    pub store: String,
+    /// Budgets of the decisions.
+    pub timing: Timing,
+}
+
+/// Runs the control plane until the process is told to end (SIGTERM or SIGINT).
+pub async fn serve(options: Options) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    let store = dujiang_store::open(&options.store).await?;
+    let mut control = Control::start(store, options.listen, options.timing).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        error = control.broken() => return Err(error),
+    }
+    tracing::info!("the control plane ends");
+    control.shutdown().await;
+    Ok(())
+}
+
+/// A running control plane. Dropping it ends it as a crash would.
+#[derive(Debug)]
+pub struct Control {
+    address: SocketAddr,
+    closing: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    follower: JoinHandle<()>,
+    controller: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts over a store. It must be the only control plane that decides over it.
+    pub async fn start(store: Arc<dyn Store>, listen: SocketAddr, timing: Timing) -> Result<Self, Error> {
+        let bind = |source| Error::Bind { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let shared = Shared::load(store, timing).await?;
+        let router = api::router(Arc::clone(&shared)).map_err(|source| bind(source.into()))?;
+        let (closing, closed) = watch::channel(false);
+        tracing::info!(%address, "the control plane serves");
+        Ok(Self {
+            address,
+            closing,
+            server: tokio::spawn(server::serve(listener, router, Arc::clone(&shared), closed)),
+            follower: tokio::spawn(state::follow(Arc::clone(&shared))),
+            controller: tokio::spawn(controller::run(shared)),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves if a part of it has ended that never should.
+    pub async fn broken(&mut self) -> Error {
+        let task = tokio::select! {
+            _ = &mut self.server => "server",
+            _ = &mut self.follower => "follower",
+            _ = &mut self.controller => "controller",
+        };
+        Error::Ended { task }
+    }
+
+    /// Ends it in order: decisions first, then requests.
+    pub async fn shutdown(mut self) {
+        self.controller.abort();
+        self.follower.abort();
+        self.closing.send_replace(true);
+        if let Err(error) = (&mut self.server).await {
+            tracing::warn!(%error, "the server did not end in order");
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.controller.abort();
+        self.follower.abort();
+        self.server.abort();
+    }
+}

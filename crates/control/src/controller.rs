@@ -1,0 +1,189 @@
+//! The shell around the decisions of `dujiang-unit`: it gathers what they look at and writes what they say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dujiang_store::{Txn, TxnOutcome, resources};
+use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
+use dujiang_types::report::{GatewayReport, ReplicaReport};
+use dujiang_types::unit::Unit;
+use dujiang_types::{DcId, Kind, Resource, Revision, UnitId};
+use dujiang_unit::Timing;
+use dujiang_unit::controller::{Change, Decision, Effect, Seen, View, decide};
+use jiff::Timestamp;
+
+use crate::error::chain;
+use crate::records::Records;
+use crate::state::Shared;
+
+/// Time alone can make a decision due; a tenth of a second is small beside every budget of [`Timing`].
+const TICK: Duration = Duration::from_millis(100);
+/// In whose name failovers are recorded.
+const ASKED_BY: &str = "controller";
+
+/// Everything observed, arranged for decisions.
+pub(crate) struct Views {
+    reports: BTreeMap<UnitId, BTreeMap<DcId, Seen<ReplicaReport>>>,
+    none: BTreeMap<DcId, Seen<ReplicaReport>>,
+    gateways: BTreeMap<DcId, Seen<GatewayReport>>,
+    now_ms: u64,
+    wall: Timestamp,
+    timing: Timing,
+}
+
+impl Views {
+    /// What is observed now.
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let observed = shared.observed();
+        let mut reports: BTreeMap<UnitId, BTreeMap<DcId, Seen<ReplicaReport>>> = BTreeMap::new();
+        for (dc, seen) in &observed.agents {
+            let age_ms = shared.age_ms(seen.at);
+            for (unit, report) in &seen.report.units {
+                let seen = Seen { report: report.clone(), age_ms };
+                reports.entry(unit.clone()).or_default().insert(dc.clone(), seen);
+            }
+        }
+        let gateways = observed.gateways.iter();
+        let gateways = gateways.map(|(dc, seen)| {
+            (dc.clone(), Seen { report: seen.report.clone(), age_ms: shared.age_ms(seen.at) })
+        });
+        Self {
+            reports,
+            none: BTreeMap::new(),
+            gateways: gateways.collect(),
+            now_ms: shared.now_ms(),
+            wall: Timestamp::now(),
+            timing: shared.timing,
+        }
+    }
+
+    /// What a decision about the unit looks at.
+    pub(crate) fn of_unit<'a>(&'a self, unit: &'a Unit, requested: Option<&'a Operation>) -> View<'a> {
+        let id = UnitId::new(unit.name.clone()).ok();
+        View {
+            unit,
+            reports: id.and_then(|id| self.reports.get(&id)).unwrap_or(&self.none),
+            gateways: &self.gateways,
+            requested,
+            now_ms: self.now_ms,
+            wall: self.wall,
+            timing: &self.timing,
+        }
+    }
+
+    /// The latest report about a unit's replica in a data center.
+    pub(crate) fn report(&self, dc: &DcId, unit: &str) -> Option<&Seen<ReplicaReport>> {
+        self.reports.get(&UnitId::new(unit).ok()?)?.get(dc)
+    }
+
+    /// The same, if it says something about now.
+    pub(crate) fn fresh_report(&self, dc: &DcId, unit: &str) -> Option<&ReplicaReport> {
+        self.report(dc, unit).filter(|seen| seen.age_ms <= self.timing.fresh_ms).map(|seen| &seen.report)
+    }
+}
+
+/// Decides about all units, for ever: when something was reported or written, and as time passes.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = shared.wake.notified() => {}
+        }
+        let records = shared.records();
+        shared.forget_units_but(&records);
+        shared.observed().forget_data_centers_but(&records);
+        for (id, unit) in &records.units {
+            consider(&shared, &records, id, unit).await;
+        }
+    }
+}
+
+/// Decides about one unit and writes the change. A change that cannot be written is simply decided again.
+async fn consider(shared: &Shared, records: &Records, id: &UnitId, unit: &Unit) {
+    let cell = shared.unit(id);
+    let mut memory = cell.turn.lock().await;
+    // Taken under the lock: time and reports must not be older than the last grant.
+    let views = Views::of(shared);
+    let view = views.of_unit(unit, requested(records, id));
+    let change = match decide(&view, &mut memory) {
+        Decision::Keep { why } => {
+            if cell.set_waiting(&why) {
+                tracing::info!(unit = %id, phase = %unit.status.phase, epoch = %unit.status.epoch, why, "waiting");
+            }
+            return;
+        }
+        Decision::Change(change) => change,
+    };
+    match write(shared, unit, &change).await {
+        Ok(TxnOutcome::Committed(revision)) => {
+            shared.metrics.changes.inc();
+            cell.set_waiting(&change.status.reason);
+            log(id, unit, &change, revision);
+        }
+        Ok(TxnOutcome::Conflict { key, .. }) => {
+            shared.metrics.conflicts.inc();
+            tracing::debug!(unit = %id, key, "someone else was faster; deciding again");
+        }
+        Err(error) => tracing::warn!(unit = %id, error = chain(&error), "a decision could not be written"),
+    }
+}
+
+/// The oldest move of the unit that nobody has begun.
+fn requested<'a>(records: &'a Records, unit: &UnitId) -> Option<&'a Operation> {
+    let pending = records.operations.values().filter(|operation| {
+        operation.status.state == OperationState::Pending && operation.spec.work.unit() == unit
+    });
+    pending.min_by_key(|operation| operation.revision)
+}
+
+/// Writes the unit's record and those of its operations as one, if the unit is still what was decided about.
+async fn write(shared: &Shared, unit: &Unit, change: &Change) -> dujiang_store::Result<TxnOutcome> {
+    let new = Resource { status: change.status.clone(), ..unit.clone() };
+    let (check, put) = resources::change(&new)?;
+    let mut txn = Txn { checks: vec![check], writes: Vec::new() };
+    if new.status != unit.status {
+        txn.writes.push(put);
+    }
+    for effect in &change.operations {
+        let stored = shared.resources.get(Kind::Operation, effect.id.as_str()).await?;
+        let Some(operation) = stored.or_else(|| created(effect)) else {
+            tracing::warn!(operation = %effect.id, "the operation at work has no record any more");
+            continue;
+        };
+        let (check, put) = resources::change(&with_step(operation, effect))?;
+        txn.checks.push(check);
+        txn.writes.push(put);
+    }
+    shared.store().transact(txn).await
+}
+
+fn created(effect: &Effect) -> Option<Operation> {
+    let work: Work = effect.create.clone()?;
+    Some(Resource {
+        kind: Kind::Operation,
+        name: effect.id.to_string(),
+        labels: BTreeMap::new(),
+        revision: Revision(0),
+        spec: OperationSpec { work, asked_by: ASKED_BY.to_owned() },
+        status: OperationStatus { state: effect.state, steps: Vec::new() },
+    })
+}
+
+fn with_step(mut operation: Operation, effect: &Effect) -> Operation {
+    operation.status.state = effect.state;
+    operation.status.steps.push(effect.step.clone());
+    operation
+}
+
+fn log(id: &UnitId, unit: &Unit, change: &Change, revision: Revision) {
+    let (old, new) = (&unit.status, &change.status);
+    let why = change.operations.last().map_or(&new.reason, |effect| &effect.step.reason);
+    let operations: Vec<&str> = change.operations.iter().map(|effect| effect.id.as_str()).collect();
+    tracing::info!(
+        unit = %id, from = %old.phase, to = %new.phase, epoch = %new.epoch, home = %new.home,
+        operations = operations.join(","), %revision, why, "changed"
+    );
+}

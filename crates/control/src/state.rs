@@ -1,0 +1,185 @@
+//! What all parts of the control plane share, and how the records get there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use dujiang_routing::RoutingTable;
+use dujiang_store::{Resources, Store};
+use dujiang_types::UnitId;
+use dujiang_unit::Timing;
+use dujiang_unit::controller::Memory;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::error::chain;
+use crate::metrics::Metrics;
+use crate::observed::Observed;
+use crate::records::Records;
+use crate::routing::{next_table, routing_table};
+
+/// Watches served at once. Every agent, gateway and a few dozen people; each costs a task and a few KiB.
+const STREAMS_MAX: usize = 256;
+/// After the watch of the store broke: long enough not to spin, short enough that decisions hardly wait.
+const RELIST_AFTER: Duration = Duration::from_millis(200);
+
+/// Shared by all tasks and handlers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) resources: Resources,
+    pub(crate) timing: Timing,
+    /// When this process began; times handed to decisions count from here.
+    pub(crate) started: Instant,
+    /// The records as last seen by the watch. May be behind the store: what is decided from it is written with a
+    /// check of its revision.
+    pub(crate) records: watch::Sender<Arc<Records>>,
+    pub(crate) table: watch::Sender<Arc<RoutingTable>>,
+    /// Wakes the controller.
+    pub(crate) wake: Notify,
+    /// Held over validating a spec against the others and writing it, so that two specs that do not fit each
+    /// other are not both found to fit. There is one process that writes specs.
+    pub(crate) admission: tokio::sync::Mutex<()>,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
+    observed: Mutex<Observed>,
+    units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
+}
+
+/// What is remembered of one unit between decisions.
+#[derive(Debug)]
+pub(crate) struct UnitCell {
+    /// Held over "decide and write" and over "read the record and grant": a lease is never granted between a
+    /// decision that assumes there is none and its being written.
+    pub(crate) turn: tokio::sync::Mutex<Memory>,
+    /// What the controller is waiting for, for people.
+    waiting: Mutex<String>,
+}
+
+impl UnitCell {
+    pub(crate) fn waiting(&self) -> String {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True if it is something else than before.
+    pub(crate) fn set_waiting(&self, why: &str) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = *waiting != why;
+        if new {
+            why.clone_into(&mut waiting);
+        }
+        new
+    }
+}
+
+impl Shared {
+    /// Reads everything once, so that nothing is served before the records are known.
+    pub(crate) async fn load(
+        store: Arc<dyn Store>,
+        timing: Timing,
+    ) -> Result<Arc<Self>, dujiang_store::Error> {
+        let records = Records::of(&store.list("").await?);
+        let table = routing_table(&records);
+        Ok(Arc::new(Self {
+            resources: Resources::new(store),
+            timing,
+            started: Instant::now(),
+            records: watch::Sender::new(Arc::new(records)),
+            table: watch::Sender::new(Arc::new(table)),
+            wake: Notify::new(),
+            admission: tokio::sync::Mutex::new(()),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            metrics: Metrics::default(),
+            observed: Mutex::default(),
+            units: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        self.resources.store()
+    }
+
+    /// Milliseconds since the start of this process. The clock may stop while the machine sleeps, which only makes
+    /// the controller wait longer for leases that agents count with a clock that does not.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.ms_of(Instant::now())
+    }
+
+    fn ms_of(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since then.
+    pub(crate) fn age_ms(&self, at: Instant) -> u64 {
+        self.now_ms().saturating_sub(self.ms_of(at))
+    }
+
+    /// The records as last seen.
+    pub(crate) fn records(&self) -> Arc<Records> {
+        self.records.borrow().clone()
+    }
+
+    /// Everything observed. Never held over an await.
+    pub(crate) fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory of a unit. Only to be asked for units that exist, so that it stays bounded.
+    pub(crate) fn unit(&self, unit: &UnitId) -> Arc<UnitCell> {
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(units.entry(unit.clone()).or_insert_with(|| {
+            let memory = Memory::new(self.now_ms());
+            Arc::new(UnitCell { turn: tokio::sync::Mutex::new(memory), waiting: Mutex::default() })
+        }))
+    }
+
+    /// Forgets units that are gone. Should one come back its new memory assumes the worst.
+    pub(crate) fn forget_units_but(&self, records: &Records) {
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        units.retain(|unit, _| records.units.contains_key(unit));
+    }
+
+    fn publish(&self, records: Records) {
+        self.table.send_if_modified(|table| match next_table(table, &records) {
+            None => false,
+            Some(next) => {
+                *table = Arc::new(next);
+                true
+            }
+        });
+        self.records.send_replace(Arc::new(records));
+        self.wake.notify_one();
+    }
+}
+
+/// Follows the store for ever, so that [`Shared::records`] and the routing table are what is stored.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let mut after = shared.records().revision;
+    loop {
+        let error = follow_from(&shared, after).await;
+        tracing::warn!(error = chain(&error), "the watch of the store ended; listing again");
+        tokio::time::sleep(RELIST_AFTER).await;
+        match shared.store().list("").await {
+            Ok(listing) => {
+                after = listing.revision;
+                shared.publish(Records::of(&listing));
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "the store cannot be listed"),
+        }
+    }
+}
+
+async fn follow_from(shared: &Shared, after: dujiang_types::Revision) -> dujiang_store::Error {
+    let mut watch = match shared.store().watch("", after).await {
+        Ok(watch) => watch,
+        Err(error) => return error,
+    };
+    loop {
+        match watch.next().await {
+            Err(error) => return error,
+            Ok(batch) => {
+                let mut records = (*shared.records()).clone();
+                records.apply(&batch);
+                shared.publish(records);
+            }
+        }
+    }
+}

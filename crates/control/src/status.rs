@@ -1,0 +1,170 @@
+//! `GET /v1/status`: everything a person needs to know at a glance, in one document.
+
+use std::collections::BTreeMap;
+
+use dujiang_types::operation::Operation;
+use dujiang_types::report::{GatewayReport, InstanceReport, ReplicaReport, ReplicaState};
+use dujiang_types::unit::Unit;
+use dujiang_types::{DcId, Revision, UnitId};
+use dujiang_unit::controller;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::controller::Views;
+use crate::records::Records;
+use crate::state::Shared;
+
+/// The platform as it is known at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// When this was written down (wall clock).
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Revision of the records.
+    pub revision: Revision,
+    /// Version of the routing table.
+    pub routing: Revision,
+    /// Units by name.
+    pub units: BTreeMap<UnitId, UnitView>,
+    /// Agents by data center; every data center has an entry.
+    pub agents: BTreeMap<DcId, AgentView>,
+    /// Gateways by data center; every data center has an entry.
+    pub gateways: BTreeMap<DcId, GatewayView>,
+    /// Operations that are not over.
+    pub operations: Vec<Operation>,
+    /// Records that cannot be read, by key, with the reason. Nothing is decided about them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// One unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UnitView {
+    /// Its record.
+    pub unit: Unit,
+    /// What the controller is waiting for, or that all is well.
+    pub waiting: String,
+    /// Replicas by data center; each of the spec has an entry.
+    pub replicas: BTreeMap<DcId, ReplicaView>,
+    /// What the loss of the home would cost now.
+    pub exposure: Exposure,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaView {
+    /// False: nothing current is known of it. What is shown may have been long ago.
+    pub known: bool,
+    /// Milliseconds since its agent reported; `None` if it never did.
+    pub age_ms: Option<u64>,
+    /// What its agent reported last.
+    pub report: Option<ReplicaReport>,
+    /// Bytes it is behind the primary, as the primary sees it. `None` for the primary, and if it is not known.
+    pub lag_bytes: Option<u64>,
+}
+
+/// What the loss of a unit's home would cost now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exposure {
+    /// True if another replica would be promoted without asking anyone.
+    pub automatic: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Acknowledged bytes that only the home may have: 0 where the sync set holds them, else the lag of the replica
+    /// that is least behind. `None` if it is not known.
+    pub at_risk_bytes: Option<u64>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentView {
+    /// False: nothing current is known of it.
+    pub known: bool,
+    /// Milliseconds since it reported; `None` if it never did.
+    pub age_ms: Option<u64>,
+    /// Instances of applications, and the gateway, as it reported them last.
+    pub instances: BTreeMap<String, InstanceReport>,
+}
+
+/// One gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayView {
+    /// False: nothing current is known of it.
+    pub known: bool,
+    /// Milliseconds since it reported; `None` if it never did.
+    pub age_ms: Option<u64>,
+    /// What it reported last.
+    pub report: Option<GatewayReport>,
+}
+
+/// A gateway reports every second, so after three of them it is not known any more how it is.
+const GATEWAY_FRESH_MS: u64 = 3_000;
+
+/// Writes down everything that is known.
+pub(crate) fn status(shared: &Shared) -> Status {
+    let records = shared.records();
+    let views = Views::of(shared);
+    let units = records.units.iter().map(|(id, unit)| (id.clone(), unit_view(shared, &views, id, unit)));
+    Status {
+        at: Timestamp::now(),
+        revision: records.revision,
+        routing: shared.table.borrow().version,
+        units: units.collect(),
+        agents: agents(shared, &records),
+        gateways: gateways(shared, &records),
+        operations: records.operations.values().cloned().collect(),
+        unreadable: records.broken.clone(),
+    }
+}
+
+fn unit_view(shared: &Shared, views: &Views, id: &UnitId, unit: &Unit) -> UnitView {
+    let home = views.fresh_report(&unit.status.home, &unit.name);
+    let standbys = home.and_then(|report| match &report.state {
+        ReplicaState::Primary { standbys, .. } => Some(standbys),
+        _ => None,
+    });
+    let lag = |dc: &DcId| standbys.and_then(|standbys| standbys.get(dc)).map(|standby| standby.lag_bytes);
+    let replicas = unit.spec.replicas.iter().map(|dc| {
+        let seen = views.report(dc, &unit.name);
+        let age_ms = seen.map(|seen| seen.age_ms);
+        let known = age_ms.is_some_and(|age| age <= shared.timing.fresh_ms);
+        (
+            dc.clone(),
+            ReplicaView { known, age_ms, report: seen.map(|s| s.report.clone()), lag_bytes: lag(dc) },
+        )
+    });
+    let replicas: BTreeMap<_, _> = replicas.collect();
+    let provable = controller::provable(&views.of_unit(unit, None));
+    let synchronous = unit.status.wanted_set().is_some_and(|set| set.need > 0);
+    let least_behind = replicas.values().filter_map(|replica| replica.lag_bytes).min();
+    let exposure = Exposure {
+        automatic: provable.is_ok(),
+        reason: provable.err().unwrap_or_default(),
+        at_risk_bytes: if synchronous { Some(0) } else { least_behind },
+    };
+    UnitView { unit: unit.clone(), waiting: shared.unit(id).waiting(), replicas, exposure }
+}
+
+fn agents(shared: &Shared, records: &Records) -> BTreeMap<DcId, AgentView> {
+    let observed = shared.observed();
+    let view = |dc: &DcId| {
+        let seen = observed.agents.get(dc);
+        let age_ms = seen.map(|seen| shared.age_ms(seen.at));
+        let known = age_ms.is_some_and(|age| age <= shared.timing.fresh_ms);
+        AgentView { known, age_ms, instances: seen.map(|s| s.report.instances.clone()).unwrap_or_default() }
+    };
+    records.datacenters.keys().map(|dc| (dc.clone(), view(dc))).collect()
+}
+
+fn gateways(shared: &Shared, records: &Records) -> BTreeMap<DcId, GatewayView> {
+    let observed = shared.observed();
+    let view = |dc: &DcId| {
+        let seen = observed.gateways.get(dc);
+        let age_ms = seen.map(|seen| shared.age_ms(seen.at));
+        let known = age_ms.is_some_and(|age| age <= GATEWAY_FRESH_MS);
+        GatewayView { known, age_ms, report: seen.map(|seen| seen.report.clone()) }
+    };
+    records.datacenters.keys().map(|dc| (dc.clone(), view(dc))).collect()
+}
