@@ -49,7 +49,7 @@ impl Precondition {
     }
 }
 
-fn text(headers: &HeaderMap, name: &header::HeaderName) -> ApiResult<Option<&str>> {
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> ApiResult<Option<&'a str>> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     match (value.to_str(), values.next()) {
