@@ -44,6 +44,8 @@ enum Command {
     Operations(commands::operations::Args),
     ForcePromote(commands::force_promote::Args),
     Manifest(commands::manifest::Args),
+    Load(commands::load::Args),
+    Verify(commands::verify::Args),
     Completion(commands::completion::Args),
     Version(commands::version::Args),
 }
@@ -71,6 +73,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Operations(args) => commands::operations::run(&args, &context),
         Command::ForcePromote(args) => commands::force_promote::run(&args, &context),
         Command::Manifest(args) => commands::manifest::run(&args, &context),
+        Command::Load(args) => commands::load::run(&args, &context),
+        Command::Verify(args) => commands::verify::run(&args, &context),
         Command::Completion(args) => commands::completion::run(&args, &mut Cli::command()),
         Command::Version(args) => commands::version::run(&args, &context),
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod commands;
 pub mod context;
 pub mod failure;
+pub mod figures;
 pub mod manifest;
 pub mod output;
 pub mod platform;

@@ -102,7 +102,7 @@ impl Platform {
         };
         let mut platform = Self {
             data: data.to_owned(),
-            secret: read(data.join("secret"))?.1,
+            secret: read(data.join("secret"))?.1.trim_ascii().to_vec(),
             gateways: Vec::new(),
             units: BTreeMap::new(),
         };
@@ -190,7 +190,7 @@ mod tests {
             fs::write(folder.join("units.json"), text).unwrap();
         }
         fs::create_dir_all(dir.path().join("dc/chengdu-2")).unwrap();
-        fs::write(dir.path().join("secret"), "s3cret").unwrap();
+        fs::write(dir.path().join("secret"), "s3cret\n").unwrap();
         let platform = Platform::open(dir.path()).unwrap();
         assert_eq!(platform.gateways.len(), 2);
         let unit = UnitId::new("unit-1").unwrap();
