@@ -4,7 +4,7 @@
 //! fills memory, and learns that it is too late from the history itself.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use dujiang_types::Revision;
 use futures_util::stream::{Stream, try_unfold};
@@ -25,15 +25,15 @@ struct Page {
     end: Revision,
 }
 
-/// The stream behind a watch.
+/// The stream behind a watch. It does not keep the file open when the store is dropped.
 pub(super) fn follow(
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     prefix: String,
     after: Revision,
-) -> impl Stream<Item = Result<Batch>> + Send {
+) -> impl Stream<Item = Result<Batch>> + Send + 'static {
     let revisions = shared.revisions();
     let page = Page { batches: VecDeque::new(), end: after };
-    try_unfold((shared, revisions, page), move |(shared, mut revisions, mut page)| {
+    try_unfold((Arc::downgrade(shared), revisions, page), move |(shared, mut revisions, mut page)| {
         let prefix = prefix.clone();
         async move {
             loop {
@@ -42,13 +42,18 @@ pub(super) fn follow(
                 }
                 if *revisions.borrow_and_update() > page.end {
                     let (prefix, end) = (prefix.clone(), page.end);
+                    let shared = shared.upgrade().ok_or(Error::Closed)?;
                     page = shared.read(move |database| read_page(database, &prefix, end)).await??;
                 } else if revisions.changed().await.is_err() {
-                    return Err(shared.ended());
+                    return Err(ended(&shared));
                 }
             }
         }
     })
+}
+
+fn ended(shared: &Weak<Shared>) -> Error {
+    shared.upgrade().map_or(Error::Closed, |shared| shared.ended())
 }
 
 /// Refuses what can be refused when a watch is asked for.

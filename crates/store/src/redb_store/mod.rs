@@ -29,7 +29,7 @@ use crate::{Entry, Error, LeaseId, Listing, Result, Store, Txn, TxnOutcome, Watc
 ///   was away cannot be told by a monotonic clock.
 /// * When writing the file fails, every call fails from then on: open it anew to learn what has reached the disk.
 ///
-/// Needs a tokio runtime. Dropping the store closes the file once its watches are dropped too.
+/// Needs a tokio runtime. Dropping the store ends its watches and closes the file.
 #[derive(Debug)]
 pub struct RedbStore {
     shared: Arc<Shared>,
@@ -128,7 +128,7 @@ impl Store for RedbStore {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch> {
         limits::check_prefix(prefix)?;
         self.shared.read(move |database| history::check_start(database, after)).await??;
-        Ok(Watch::new(history::follow(Arc::clone(&self.shared), prefix.to_owned(), after)))
+        Ok(Watch::new(history::follow(&self.shared, prefix.to_owned(), after)))
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId> {

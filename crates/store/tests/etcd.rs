@@ -1,0 +1,73 @@
+//! What is particular to a store behind a network: members that are down, and nobody there at all.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::sync::Arc;
+
+use dujiang_store::{Error, EtcdStore, Store, Txn};
+use dujiang_types::Revision;
+
+// The fixture of the conformance suite, without its checks.
+#[path = "suite/etcd.rs"]
+mod etcd;
+
+use etcd::{EtcdServer, free_ports};
+
+/// How long anything may take on a machine that does much else.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_dead_member_is_worked_around() {
+    let server = EtcdServer::start().await;
+    let dead = format!("http://127.0.0.1:{}", free_ports().0);
+    let store = EtcdStore::connect(&[&dead, &server.endpoint()]).await.unwrap();
+    let mut watch = store.watch("k", store.revision().await.unwrap()).await.unwrap();
+    // Also writes: what found no connection was never sent and is sent again.
+    for i in 0..100 {
+        let outcome = store.transact(Txn::new().put(format!("k{i}"), "v")).await.unwrap();
+        assert_eq!(watch.next().await.unwrap().revision, outcome.committed().unwrap());
+    }
+    assert_eq!(store.list("k").await.unwrap().entries.len(), 100);
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error_in_bounded_time() {
+    let dead = format!("http://127.0.0.1:{}", free_ports().0);
+    let refused = tokio::time::timeout(DEADLINE, EtcdStore::connect(&[&dead])).await.unwrap();
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+
+    let mut server = EtcdServer::start().await;
+    let store = Arc::new(EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap());
+    server.kill();
+    let write = store.transact(Txn::new().put("a", "1"));
+    let write = tokio::time::timeout(DEADLINE, write).await.unwrap();
+    assert!(matches!(write, Err(Error::Unavailable { .. })), "{write:?}");
+    let read = tokio::time::timeout(DEADLINE, store.get("a")).await.unwrap();
+    assert!(matches!(read, Err(Error::Unavailable { .. })), "{read:?}");
+    // It works again as soon as somebody is there.
+    server.start_again().await;
+    assert_eq!(store.get("a").await.unwrap(), None, "it was never sent");
+    assert!(store.compare_and_set("a", Revision(0), "1".into()).await.unwrap().committed().is_some());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_can_be_shared() {
+    let server = EtcdServer::start().await;
+    let endpoint = server.endpoint();
+    let store = EtcdStore::connect(&[endpoint.as_str()]).await.unwrap();
+    let start = store.revision().await.unwrap();
+    let mut watch = store.watch("", start).await.unwrap();
+    let mut foreign = etcd_client::Client::connect([endpoint], None).await.unwrap();
+    foreign.put("/dujian", "x", None).await.unwrap();
+    foreign.put("/dujiang0", "x", None).await.unwrap();
+    let ours = store.compare_and_set("a", Revision(0), "1".into()).await.unwrap().committed().unwrap();
+    assert_eq!(ours, Revision(start.0 + 3), "every program's writes count");
+    let listing = store.list("").await.unwrap();
+    assert_eq!((listing.entries.len(), listing.revision), (1, ours));
+    assert_eq!(watch.next().await.unwrap().revision, ours);
+    // What is ours but cannot be read is said to be so, not passed over.
+    foreign.put(b"/dujiang/\xff".to_vec(), "x", None).await.unwrap();
+    assert!(matches!(store.list("").await, Err(Error::Corrupt { .. })));
+    assert!(matches!(watch.next().await, Err(Error::Corrupt { .. })));
+}

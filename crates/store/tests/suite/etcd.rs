@@ -1,0 +1,112 @@
+//! A real etcd of our own, on free loopback ports, in a folder of its own.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use dujiang_store::EtcdStore;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::DEADLINE;
+
+const PROGRAM: &str = "/usr/bin/etcd";
+/// Ports found free may be taken by somebody else before etcd has them.
+const START_ATTEMPTS: usize = 5;
+
+/// A running etcd; killed when dropped.
+pub(crate) struct EtcdServer {
+    folder: TempDir,
+    client_port: u16,
+    peer_port: u16,
+    child: Option<Child>,
+}
+
+impl EtcdServer {
+    pub(crate) async fn start() -> Self {
+        assert!(
+            Path::new(PROGRAM).exists(),
+            "{PROGRAM} is missing; install it with: apt-get install etcd-server"
+        );
+        for _ in 0..START_ATTEMPTS {
+            let (client_port, peer_port) = free_ports();
+            let folder = tempfile::tempdir().unwrap();
+            let mut server = Self { folder, client_port, peer_port, child: None };
+            if server.try_start().await {
+                return server;
+            }
+        }
+        panic!("etcd did not start {START_ATTEMPTS} times, each on other ports");
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and waits for it to end.
+    pub(crate) async fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(kill.success());
+        let deadline = Instant::now() + DEADLINE;
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "etcd does not stop");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts it again with its data and ports.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.try_start().await, "etcd does not start again");
+    }
+
+    /// Starts it and waits until it answers. False if it exits instead.
+    async fn try_start(&mut self) -> bool {
+        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer_port));
+        let child = Command::new(PROGRAM)
+            .args(["--name", "one", "--log-level", "error"])
+            .arg("--data-dir")
+            .arg(self.folder.path().join("data"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("one={peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if EtcdStore::connect(&[client.as_str()]).await.is_ok() {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "etcd does not answer");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Two different ports that nobody listens on.
+pub(crate) fn free_ports() -> (u16, u16) {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (one, other) = (listen(), listen());
+    (one.local_addr().unwrap().port(), other.local_addr().unwrap().port())
+}
