@@ -46,7 +46,8 @@ impl managed::Manager for Sessions {
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> Result<Session, tokio_postgres::Error> {
-        Session::connect(&self.config).await
+        // Boxed: connecting is rare, and its large future would be part of every request's.
+        Box::pin(Session::connect(&self.config)).await
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<tokio_postgres::Error> {
@@ -97,7 +98,7 @@ impl Pool {
 
     /// A session of its own, outside the pool's bound, for what holds one for long.
     pub(crate) async fn dedicated(&self) -> Result<Session, Failure> {
-        let connect = Session::connect(&self.0.manager().config);
+        let connect = Box::pin(Session::connect(&self.0.manager().config));
         match tokio::time::timeout(CONNECT_MAX, connect).await {
             Ok(session) => session.map_err(not_connected),
             Err(_) => Err(Failure::unavailable("the unit's database does not answer", None)),

@@ -23,6 +23,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::application::Application;
 use crate::background::supervise;
@@ -121,9 +122,10 @@ impl<A: Application> Server<A> {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let stopping = Arc::new(AtomicBool::new(false));
         let router = router(&self.app, &self.around, &stopping);
-        let background = tokio::spawn(supervise(self.app, self.around, self.http));
+        // Dropped with this future, however that ends.
+        let mut background = JoinSet::new();
+        background.spawn(supervise(self.app, self.around, self.http));
         accept(self.listener, router, shutdown, &stopping).await;
-        background.abort();
     }
 }
 
