@@ -6,5 +6,7 @@
 pub mod clock;
 pub mod files;
 pub mod guard;
+pub mod postgres;
 pub mod proc;
 pub mod process;
+pub mod secret;

@@ -27,7 +27,8 @@ impl Stat {
 /// Reads a process's `stat`.
 pub fn stat(pid: i32) -> io::Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse_stat(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/PID/stat"))
+    parse_stat(&text)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/PID/stat"))
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -59,7 +60,8 @@ pub fn children_of(parent: i32) -> io::Result<Vec<i32>> {
 pub fn processes_in(dir: &Path) -> io::Result<Vec<i32>> {
     let Ok(dir) = fs::canonicalize(dir) else { return Ok(Vec::new()) };
     let inside = |pid: &i32| {
-        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir) && stat(*pid).is_ok_and(Stat::runs)
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
+            && stat(*pid).is_ok_and(Stat::runs)
     };
     Ok(pids()?.into_iter().filter(inside).collect())
 }

@@ -61,7 +61,9 @@ impl Client {
             *slot = Some(stream);
             serde_json::from_str(&answer).map_err(io::Error::from)
         };
-        timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
 
     async fn connect(&self) -> io::Result<UnixStream> {

@@ -21,8 +21,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid};
 
 use super::{
-    Command, Exit, GuardError, KILL_AFTER_MS, LEASE_MS_MAX, LINE_BYTES_MAX, Lease, Mode, Spec, Status, address,
-    system,
+    Command, Exit, GuardError, KILL_AFTER_MS, LEASE_MS_MAX, LINE_BYTES_MAX, Lease, Mode, Spec, Status,
+    address, system,
 };
 use crate::clock::boottime_ms;
 use crate::{files, proc};
@@ -48,7 +48,8 @@ pub fn run(spec_path: &Path) -> Result<Exit, GuardError> {
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(system("make a descriptor for signals"))?;
     let _lock = lock(&spec.lock)?;
-    let listener = address(&spec.token).and_then(|a| UnixListener::bind_addr(&a)).map_err(system("listen"))?;
+    let listener =
+        address(&spec.token).and_then(|a| UnixListener::bind_addr(&a)).map_err(system("listen"))?;
     listener.set_nonblocking(true).map_err(system("listen"))?;
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
         .map_err(system("make a timer"))?;
@@ -56,7 +57,8 @@ pub fn run(spec_path: &Path) -> Result<Exit, GuardError> {
     set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
 
     let postmaster = start(spec_path)?;
-    let mut guard = Guard { postmaster, ended: None, gone: false, until_ms: None, lapsed: false, kill_at_ms: None };
+    let mut guard =
+        Guard { postmaster, ended: None, gone: false, until_ms: None, lapsed: false, kill_at_ms: None };
     guard.serve(&listener, &signals, &timer)?;
     let exit = guard.exit(&spec.token);
     files::write_json(&spec.exit, &exit).map_err(system("write the exit record"))?;
@@ -85,7 +87,8 @@ fn start(spec: &Path) -> Result<Pid, GuardError> {
         .stdin(Stdio::null())
         .spawn()
         .map_err(system("start the stage before PostgreSQL"))?;
-    let pid = i32::try_from(child.id()).map_err(|_| system("read the process id")(io::Error::other("too large")))?;
+    let pid = i32::try_from(child.id())
+        .map_err(|_| system("read the process id")(io::Error::other("too large")))?;
     Ok(Pid::from_raw(pid))
 }
 
@@ -102,7 +105,12 @@ struct Guard {
 }
 
 impl Guard {
-    fn serve(&mut self, listener: &UnixListener, signals: &SignalFd, timer: &TimerFd) -> Result<(), GuardError> {
+    fn serve(
+        &mut self,
+        listener: &UnixListener,
+        signals: &SignalFd,
+        timer: &TimerFd,
+    ) -> Result<(), GuardError> {
         let mut connections: Vec<Connection> = Vec::new();
         while !self.gone {
             self.arm(timer).map_err(system("set the timer"))?;

@@ -98,7 +98,11 @@ impl Keep {
                 None => false,
             };
             if ended {
-                tracing::warn!(process = self.spec.name, note = self.status.borrow().note, "a process has ended");
+                tracing::warn!(
+                    process = self.spec.name,
+                    note = self.status.borrow().note,
+                    "a process has ended"
+                );
             }
             tokio::select! {
                 () = sleep(self.backoff) => {}
@@ -111,10 +115,10 @@ impl Keep {
     /// `None` as stop means that the keeper was dropped: the process is left to the next agent.
     async fn finish(&self, stop: Option<(Duration, oneshot::Sender<()>)>, process: Option<&Process>) {
         let Some((grace, done)) = stop else { return };
-        if let Some(process) = process {
-            if let Err(error) = process.stop(grace).await {
-                tracing::error!(process = self.spec.name, %error, source = %error.source, "a process does not stop");
-            }
+        if let Some(process) = process
+            && let Err(error) = process.stop(grace).await
+        {
+            tracing::error!(process = self.spec.name, %error, source = %error.source, "a process does not stop");
         }
         if let Err(error) = crate::files::remove_file(&self.spec.record) {
             tracing::warn!(process = self.spec.name, %error, "a process record cannot be removed");
@@ -130,7 +134,11 @@ impl Keep {
                 Some(process)
             }
             Ok(Some(process)) => {
-                tracing::info!(process = self.spec.name, pid = process.pid(), "replacing: its specification changed");
+                tracing::info!(
+                    process = self.spec.name,
+                    pid = process.pid(),
+                    "replacing: its specification changed"
+                );
                 if let Err(error) = process.stop(REPLACE_GRACE).await {
                     tracing::error!(process = self.spec.name, %error, "the replaced process does not stop");
                 }
@@ -157,7 +165,8 @@ impl Keep {
             Err(error) => {
                 tracing::error!(process = self.spec.name, %error, source = %error.source, "cannot start a process");
                 let note = format!("{error}: {}", error.source);
-                self.status.send_modify(|status| (status.pid, status.ready, status.note) = (None, false, note));
+                self.status
+                    .send_modify(|status| (status.pid, status.ready, status.note) = (None, false, note));
                 None
             }
         }
@@ -179,7 +188,8 @@ impl Keep {
         if began.elapsed() >= STARTED_WELL {
             self.backoff = BACKOFF_MIN;
         }
-        self.status.send_modify(|status| (status.pid, status.ready, status.note) = (None, false, exit.to_string()));
+        self.status
+            .send_modify(|status| (status.pid, status.ready, status.note) = (None, false, exit.to_string()));
     }
 
     /// One look at readiness, and the pause after it.

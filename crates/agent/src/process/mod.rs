@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 pub use keep::{Keeper, Status};
 
+use crate::secret::hex;
 use crate::{files, proc};
 
 /// Environment variable holding the path of a process's record: finds one that was started by an agent that was
@@ -59,7 +60,7 @@ impl Spec {
     /// Tells whether a running process was started for the same specification.
     pub fn fingerprint(&self) -> String {
         let json = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&json).iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        hex(&Sha256::digest(&json)[..16])
     }
 }
 
@@ -171,7 +172,10 @@ impl Process {
         let (sender, exit) = watch::channel(None);
         match pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(fd) => {
-                #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps its descriptor, which is what it asks for")]
+                #[expect(
+                    deprecated,
+                    reason = "its successor is unsafe; an OwnedFd keeps its descriptor, which is what it asks for"
+                )]
                 let fd = AsyncFd::new(fd)?;
                 tokio::spawn(async move {
                     let exit = wait_for(&fd).await;
@@ -226,7 +230,11 @@ impl Process {
 
     /// Asks it to end (`SIGTERM`), and kills its whole group if it has not after `grace`.
     pub async fn stop(&self, grace: Duration) -> Result<Exit, ProcessError> {
-        let fail = |what: &str, source| ProcessError { name: self.record.name.clone(), what: what.to_owned(), source };
+        let fail = |what: &str, source| ProcessError {
+            name: self.record.name.clone(),
+            what: what.to_owned(),
+            source,
+        };
         self.signal(Signal::SIGTERM).map_err(|e| fail("ask it to end", e))?;
         let asked = timeout(grace, self.wait()).await;
         // What it has started in its group goes with it, also if it ended in order.
@@ -242,7 +250,8 @@ impl Process {
     /// A process id that leads a group with living members is not given to another process, so a group of that
     /// number is ours or does not exist - unless the number was reused after all of it was gone.
     fn kill_group(&self) -> io::Result<()> {
-        let reused = proc::stat(self.record.pid).is_ok_and(|stat| stat.start_ticks != self.record.start_ticks);
+        let reused =
+            proc::stat(self.record.pid).is_ok_and(|stat| stat.start_ticks != self.record.start_ticks);
         if reused {
             return Ok(());
         }
@@ -262,24 +271,12 @@ async fn wait_for(fd: &AsyncFd<OwnedFd>) -> Exit {
         };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(fd.get_ref())), options) {
-            Ok(Some(ended)) => return Exit { status: ended.exit_status(), signal: ended.terminating_signal() },
+            Ok(Some(ended)) => {
+                return Exit { status: ended.exit_status(), signal: ended.terminating_signal() };
+            }
             Ok(None) => ready.clear_ready(),
             // Not our child: that it has ended is all there is to know.
             Err(_) => return Exit { status: None, signal: None },
         }
-    }
-}
-
-/// Waits until a condition holds, polling; false if it does not within the limit.
-pub(crate) async fn until<F: FnMut() -> bool>(limit: Duration, every: Duration, mut condition: F) -> bool {
-    let deadline = Instant::now() + limit;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        sleep(every).await;
     }
 }

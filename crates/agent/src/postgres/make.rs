@@ -1,0 +1,223 @@
+//! Making a database: from nothing, as a copy of another one, or out of one that has diverged.
+//!
+//! What is made is made beside and renamed when it is whole, so that something half made is never taken for a
+//! database. A rewind cannot be made beside; it marks the data broken first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dujiang_types::{Lsn, Position};
+use dujiang_unit::agent::{Data, Process};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::conf::{conninfo, slot};
+use super::error::{PostgresError, file};
+use super::primary::CHECKPOINT_TIMEOUT;
+use super::programs::Run as Tool;
+use super::run::POLL;
+use super::state::Upstream;
+use super::{ROLE_AGENT, Replica, wal};
+use crate::files;
+
+/// Initialising takes a second or two on a fast disk.
+const INIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Copying takes as long as there is data: a day bounds a copy that hangs without ending one that works.
+const CLONE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Rewinding copies what changed since the fork; a clone is the way out when it takes longer than this.
+const REWIND_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a stop in order before a rewind may take.
+const STOP_BUDGET: Duration = Duration::from_secs(30);
+/// How long the replay of what is on disk may take before a rewind.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(300);
+
+impl Replica {
+    /// Creates the database, its roles and the fence; leaves it stopped.
+    pub async fn init(&self) -> Result<(), PostgresError> {
+        if self.data() == Data::Present {
+            return Ok(());
+        }
+        let made = self.begin_data()?;
+        self.files.write(&self.settings, &self.state())?;
+        let password = self.files.dir().join("init.password");
+        let secret = self.settings.secret.password(&self.settings.unit, ROLE_AGENT);
+        files::write_durably(&password, format!("{secret}\n").as_bytes(), files::MODE_SECRET)
+            .map_err(file("write", &password))?;
+        self.settings.programs.give(&password)?;
+        let args = [
+            "--pgdata",
+            &made.display().to_string(),
+            "--data-checksums",
+            "--username",
+            ROLE_AGENT,
+            "--auth=scram-sha-256",
+            "--pwfile",
+            &password.display().to_string(),
+            "--no-locale",
+            "--encoding=UTF8",
+            "--no-instructions",
+        ];
+        self.tool("initdb", &args, String::new(), INIT_TIMEOUT).await?;
+        files::remove_file(&password).map_err(file("remove", &password))?;
+        // Single-user mode: nobody can connect before there are roles and rules.
+        self.single_user(&made, "postgres", self.roles_sql()).await?;
+        self.single_user(&made, self.settings.application.as_str(), self.schema_sql()).await?;
+        self.finish_data(&made)
+    }
+
+    async fn single_user(&self, data: &Path, database: &str, sql: String) -> Result<(), PostgresError> {
+        let data = data.display().to_string();
+        let args = ["--single", "-j", "-D", &data, "-c", "exit_on_error=on", database];
+        self.tool("postgres", &args, sql, INIT_TIMEOUT).await.map(drop)
+    }
+
+    /// Replaces whatever is here by a copy of `from`. Log that only this replica has is kept first.
+    pub async fn clone_from(&self, from: &Upstream) -> Result<(), PostgresError> {
+        let session = self.connect_upstream(from).await?;
+        self.keep_slot(&session).await?;
+        if self.data() == Data::Present {
+            self.keep_before_clone(from).await?;
+        }
+        let made = self.begin_data()?;
+        self.files.write_tool_password(&self.settings, from)?;
+        let connection = conninfo(from, &self.files.tool_password(), "clone", None);
+        let (made_text, slot) = (made.display().to_string(), slot(&self.settings.dc));
+        let args = [
+            "--pgdata",
+            &made_text,
+            "--dbname",
+            &connection,
+            "--no-password",
+            "--wal-method=stream",
+            "--slot",
+            &slot,
+            "--checkpoint=fast",
+            "--no-manifest",
+        ];
+        self.tool("pg_basebackup", &args, String::new(), CLONE_TIMEOUT).await?;
+        self.stop_in_order(STOP_BUDGET).await?;
+        self.finish_data(&made)
+    }
+
+    /// Makes this replica's log a prefix of the log of `from` again, after keeping what only it has. If that does
+    /// not work the data is left marked as broken, and a clone follows.
+    pub async fn rewind(&self, from: &Upstream) -> Result<(), PostgresError> {
+        let end = self.stop_known().await?;
+        self.keep_diverged(from, end).await?;
+        let source = self.connect_upstream(from).await?;
+        // Right after its promotion the control file of the source still names the old timeline.
+        source.rows_within(CHECKPOINT_TIMEOUT, "checkpoint the upstream", "CHECKPOINT").await?;
+        self.files.write_tool_password(&self.settings, from)?;
+        let connection = conninfo(from, &self.files.tool_password(), "rewind", Some("postgres"));
+        let (data, config) = (self.pgdata().display().to_string(), self.files.main().display().to_string());
+        let args = [
+            "--target-pgdata",
+            &data,
+            "--source-server",
+            &connection,
+            "--config-file",
+            &config,
+            "--no-ensure-shutdown",
+        ];
+        self.change(|state| state.broken = true)?;
+        self.tool("pg_rewind", &args, String::new(), REWIND_TIMEOUT).await?;
+        self.change(|state| (state.broken, state.primary_epoch) = (false, None))
+    }
+
+    /// Stops in order and tells how far the log reaches. A replica that is stopped is started once more for that,
+    /// which also replays what a crash left, so that a rewind finds a clean data directory.
+    async fn stop_known(&self) -> Result<Position, PostgresError> {
+        self.start().await?;
+        let end = self.own_end().await?;
+        self.stop_in_order(STOP_BUDGET).await?;
+        if self.control().await?.is_clean() {
+            Ok(end)
+        } else {
+            Err(PostgresError::State("it could not be stopped in order".to_owned()))
+        }
+    }
+
+    /// Waits until everything on disk is replayed, and tells how far that reaches.
+    async fn own_end(&self) -> Result<Position, PostgresError> {
+        let deadline = Instant::now() + REPLAY_TIMEOUT;
+        loop {
+            match self.observe().await? {
+                Process::Standby { position: Some(position), receiving: false, .. } => return Ok(position),
+                Process::Standby { receiving: true, .. } => self.detach().await?,
+                Process::Primary { .. } => return Err(PostgresError::State("it is a primary".to_owned())),
+                Process::Stopped { .. } => {
+                    return Err(PostgresError::State("it stopped meanwhile".to_owned()));
+                }
+                _ if Instant::now() >= deadline => {
+                    return Err(PostgresError::Timeout("replay what is on disk"));
+                }
+                _ => sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Data that does not even start may hold the only copy of something all the same: then all its log is kept.
+    async fn keep_before_clone(&self, from: &Upstream) -> Result<(), PostgresError> {
+        match self.stop_known().await {
+            Ok(end) => self.keep_diverged(from, end).await,
+            Err(error) => {
+                tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "keeping all log of data that does not work");
+                self.stop_now().await?;
+                let end = Position { timeline: 0, flushed: Lsn(u64::MAX) };
+                self.keep(end, Lsn(0))
+            }
+        }
+    }
+
+    /// Keeps what lies beyond the fork, if anything does. Needs a replica stopped in order.
+    async fn keep_diverged(&self, from: &Upstream, end: Position) -> Result<(), PostgresError> {
+        let source = self.connect_upstream(from).await?;
+        match self.fork(&source, end).await? {
+            Some(fork) => self.keep(end, fork),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&self, end: Position, fork: Lsn) -> Result<(), PostgresError> {
+        let kept =
+            wal::Kept { end, fork, primary_epoch: self.state().primary_epoch, kept_at: Timestamp::now() };
+        let (pg_wal, dir) = (self.pg_wal(), self.settings.dir.join("kept"));
+        let folder = wal::keep(&pg_wal, &kept, &dir).map_err(file("keep the diverged log in", &dir))?;
+        tracing::warn!(unit = %self.settings.unit, folder = %folder.display(), %fork, %end, "kept diverged log");
+        Ok(())
+    }
+
+    pub(super) fn begin_data(&self) -> Result<PathBuf, PostgresError> {
+        let made = self.settings.dir.join("pgdata.new");
+        files::remove_dir(&made).map_err(file("remove", &made))?;
+        self.settings.programs.make_dir(&made)?;
+        Ok(made)
+    }
+
+    /// Puts what was made in its place.
+    fn finish_data(&self, made: &Path) -> Result<(), PostgresError> {
+        let data = self.pgdata();
+        self.change(|state| state.broken = true)?;
+        files::remove_dir(&data).map_err(file("remove", &data))?;
+        fs::rename(made, &data).map_err(file("rename to", &data))?;
+        files::sync_dir(&self.settings.dir).map_err(file("sync", &self.settings.dir))?;
+        self.change(|state| (state.broken, state.primary_epoch) = (false, None))
+    }
+
+    async fn tool(
+        &self,
+        program: &str,
+        args: &[&str],
+        input: String,
+        limit: Duration,
+    ) -> Result<String, PostgresError> {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mark = self.tool_mark();
+        self.settings
+            .programs
+            .run(Tool { program, args, env: BTreeMap::new(), input, limit, mark: &mark })
+            .await
+    }
+}

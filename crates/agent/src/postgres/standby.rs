@@ -1,0 +1,154 @@
+//! What a replica does that is not primary: follow, and let go.
+
+use std::time::Duration;
+
+use dujiang_types::Position;
+use dujiang_unit::agent::Process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+use super::conf::slot;
+use super::error::{PostgresError, file};
+use super::run::POLL;
+use super::sql::{Session, field, flag, literal};
+use super::state::Upstream;
+use super::wal::{self, History};
+use super::{ROLE_REPLICATION, Replica};
+
+/// How long a receiver may take to end. It is told to by signal, so only a frozen one takes longer.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a replica's log relates to the one it is to receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It can go on from where it is.
+    Fits,
+    /// It has log the other one does not have: it must be rewound.
+    Diverged,
+    /// The other one no longer has the log that comes next: it must be cloned.
+    Starved,
+}
+
+impl Replica {
+    /// Receives from `upstream`, unless the logs do not fit; then nothing is changed.
+    ///
+    /// A diverged replica must never connect: it would tell its primary that it has flushed positions which mean
+    /// other bytes there.
+    pub async fn follow(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
+        let fit = self.examine(upstream).await?;
+        if fit == Fit::Fits {
+            self.change(|state| state.upstream = Some(upstream.clone()))?;
+            self.reload(&*self.session().await?).await?;
+        }
+        Ok(fit)
+    }
+
+    /// Compares this replica's log with what `upstream` has, and sees to its slot there.
+    pub async fn examine(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
+        let Process::Standby { position: Some(own), .. } = self.observe().await? else {
+            return Err(PostgresError::State("how far the log reaches is not known yet".to_owned()));
+        };
+        let session = self.connect_upstream(upstream).await?;
+        if self.fork(&session, own).await?.is_some() {
+            return Ok(Fit::Diverged);
+        }
+        // A replica that has diverged gets no slot: it would hold log back for nothing.
+        if !self.keep_slot(&session).await? {
+            return Ok(Fit::Starved);
+        }
+        let oldest: Option<String> = field(
+            &session
+                .row(
+                    "list the upstream's log",
+                    "SELECT min(right(name, 16)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'",
+                )
+                .await?,
+            0,
+        );
+        // Receiving begins with the segment the last byte lies in.
+        let needed = wal::segment(dujiang_types::Lsn(own.flushed.0.saturating_sub(1)));
+        Ok(if oldest.is_some_and(|oldest| oldest > needed) { Fit::Starved } else { Fit::Fits })
+    }
+
+    pub(super) async fn connect_upstream(&self, upstream: &Upstream) -> Result<Session, PostgresError> {
+        let password = self.settings.secret.password(&self.settings.unit, ROLE_REPLICATION);
+        Session::connect(upstream.address, ROLE_REPLICATION, &password, "postgres").await
+    }
+
+    /// Where this replica's log leaves the upstream's; `None` if it does not.
+    pub(super) async fn fork(
+        &self,
+        upstream: &Session,
+        own: Position,
+    ) -> Result<Option<dujiang_types::Lsn>, PostgresError> {
+        let theirs = upstream_history(upstream).await?;
+        let pg_wal = self.pg_wal();
+        let ours = wal::read_history(&pg_wal, own.timeline).map_err(file("read the history in", &pg_wal))?;
+        Ok(theirs.fork(own, &ours))
+    }
+
+    /// Makes sure that the upstream keeps log for this replica. False if it has given that up: the slot is gone
+    /// with the log.
+    pub(super) async fn keep_slot(&self, upstream: &Session) -> Result<bool, PostgresError> {
+        let name = slot(&self.settings.dc);
+        let look = format!(
+            "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = {}",
+            literal(&name)
+        );
+        let found = upstream.rows("look for the slot", &look).await?;
+        let lost = found.first().is_some_and(|row| flag(row, 0));
+        if lost {
+            let drop = format!("SELECT pg_drop_replication_slot({})", literal(&name));
+            upstream.rows("drop the lost slot", &drop).await?;
+        }
+        if lost || found.is_empty() {
+            let create = format!("SELECT pg_create_physical_replication_slot({}, true)", literal(&name));
+            upstream.rows("create the slot", &create).await?;
+        }
+        Ok(!lost)
+    }
+
+    /// Stops receiving: durably, and so that no receiver which is just being started can connect any more. After
+    /// this the position only becomes known, it does not grow.
+    pub async fn detach(&self) -> Result<(), PostgresError> {
+        // The state first; with it the password goes, so a receiver that starts late has no way in.
+        self.change(|state| state.upstream = None)?;
+        let session = self.session().await?;
+        self.reload(&session).await?;
+        let deadline = Instant::now() + DETACH_TIMEOUT;
+        let receivers = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
+        loop {
+            let rows = session.rows("look for the receiver", receivers).await?;
+            let Some(row) = rows.first() else { return Ok(()) };
+            // Told directly: the startup process, which would tell it, may be busy replaying.
+            if let Some(pid) = field::<i32>(row, 0) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            if Instant::now() >= deadline {
+                return Err(PostgresError::Timeout("end the receiver"));
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+async fn upstream_history(upstream: &Session) -> Result<History, PostgresError> {
+    let sql = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN NULL \
+               ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END";
+    let row = upstream.row("ask for the upstream's timeline", sql).await?;
+    if flag(&row, 0) {
+        return Err(PostgresError::State("the upstream is not primary yet".to_owned()));
+    }
+    let name: Option<String> = field(&row, 1);
+    let unreadable = || PostgresError::State("the upstream's timeline cannot be read".to_owned());
+    let timeline =
+        name.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok()).ok_or_else(unreadable)?;
+    if timeline == 1 {
+        return Ok(History { timeline, ancestors: Vec::new() });
+    }
+    let read = format!("SELECT convert_from(pg_read_binary_file('pg_wal/{timeline:08X}.history'), 'UTF8')");
+    let row = upstream.row("read the upstream's history", &read).await?;
+    let text: Option<String> = field(&row, 0);
+    text.and_then(|text| History::parse(timeline, &text)).ok_or_else(unreadable)
+}

@@ -1,0 +1,51 @@
+//! The replica's state file: everything about it that must outlive the agent.
+
+use std::path::Path;
+
+use dujiang_types::unit::SyncSet;
+use dujiang_types::{DcId, Epoch};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+use super::error::{PostgresError, file};
+use crate::files;
+
+/// Content of `replica.json`. PostgreSQL's configuration files are made from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The highest epoch whose record was acted on.
+    pub epoch_seen: Epoch,
+    /// The highest epoch this data was promoted under; written before promoting, cleared when the data is
+    /// replaced.
+    pub primary_epoch: Option<Epoch>,
+    /// True from before the data is touched by a rewind or swapped by a clone until that is done: what is there
+    /// meanwhile is neither the old database nor the new one.
+    pub broken: bool,
+    /// Whom it receives from.
+    pub upstream: Option<Upstream>,
+    /// The sync set its configuration names. `None`: commits wait for ever, the safe setting of a standby.
+    pub set: Option<SyncSet>,
+    /// True if clients are admitted.
+    pub open: bool,
+}
+
+/// The database another one receives from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Its data center.
+    pub dc: DcId,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl State {
+    /// Reads the file; a replica without one is new.
+    pub fn read(path: &Path) -> Result<Self, PostgresError> {
+        Ok(files::read_json(path).map_err(file("read", path))?.unwrap_or_default())
+    }
+
+    /// Writes the file durably.
+    pub fn write(&self, path: &Path) -> Result<(), PostgresError> {
+        files::write_json(path, self).map_err(file("write", path))
+    }
+}
