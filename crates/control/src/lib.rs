@@ -26,7 +26,6 @@ use dujiang_store::Store;
 use dujiang_unit::Timing;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use api::ForcePromote;
@@ -66,9 +65,9 @@ pub async fn serve(options: Options) -> Result<(), Error> {
 #[derive(Debug)]
 pub struct Control {
     address: SocketAddr,
-    closing: watch::Sender<bool>,
+    shared: Arc<Shared>,
     server: JoinHandle<()>,
-    follower: JoinHandle<()>,
+    follower: JoinHandle<dujiang_store::Error>,
     controller: JoinHandle<()>,
 }
 
@@ -80,14 +79,13 @@ impl Control {
         let address = listener.local_addr().map_err(bind)?;
         let shared = Shared::load(store, timing).await?;
         let router = api::router(Arc::clone(&shared)).map_err(|source| bind(source.into()))?;
-        let (closing, closed) = watch::channel(false);
         tracing::info!(%address, "the control plane serves");
         Ok(Self {
             address,
-            closing,
-            server: tokio::spawn(server::serve(listener, router, Arc::clone(&shared), closed)),
+            server: tokio::spawn(server::serve(listener, router, Arc::clone(&shared))),
             follower: tokio::spawn(state::follow(Arc::clone(&shared))),
-            controller: tokio::spawn(controller::run(shared)),
+            controller: tokio::spawn(controller::run(Arc::clone(&shared))),
+            shared,
         })
     }
 
@@ -100,8 +98,11 @@ impl Control {
     pub async fn broken(&mut self) -> Error {
         let task = tokio::select! {
             _ = &mut self.server => "server",
-            _ = &mut self.follower => "follower",
             _ = &mut self.controller => "controller",
+            error = &mut self.follower => match error {
+                Ok(error) => return Error::Store(error),
+                Err(_) => "follower",
+            },
         };
         Error::Ended { task }
     }
@@ -110,7 +111,7 @@ impl Control {
     pub async fn shutdown(mut self) {
         self.controller.abort();
         self.follower.abort();
-        self.closing.send_replace(true);
+        self.shared.closing.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::warn!(%error, "the server did not end in order");
         }

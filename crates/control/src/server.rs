@@ -27,18 +27,14 @@ const CONNECTIONS_MAX: usize = 1024;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// How long requests under way may take to end when the server is shut down. Watches are cut.
+/// How long requests under way may take to end when the server is shut down.
 const GRACE: Duration = Duration::from_secs(1);
 /// After a failed accept (usually: no file descriptors left), so that the loop does not spin.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Serves until `closing` says so or its sender is gone; then lets requests end and cuts what remains.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shared: Arc<Shared>,
-    mut closing: watch::Receiver<bool>,
-) {
+/// Serves until [`Shared::closing`] says so; then lets requests end and cuts what remains.
+pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Shared>) {
+    let mut closing = shared.closing.subscribe();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {

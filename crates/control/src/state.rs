@@ -21,6 +21,9 @@ use crate::routing::{next_table, routing_table};
 const STREAMS_MAX: usize = 256;
 /// After the watch of the store broke: long enough not to spin, short enough that decisions hardly wait.
 const RELIST_AFTER: Duration = Duration::from_millis(200);
+/// A store that has failed for so long is given up, and the process with it: a store in a file has to be opened
+/// anew after a failed write. Longer than an etcd cluster takes to elect.
+const STORE_LOST_MAX: Duration = Duration::from_secs(10);
 
 /// Shared by all tasks and handlers.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     /// other are not both found to fit. There is one process that writes specs.
     pub(crate) admission: tokio::sync::Mutex<()>,
     pub(crate) streams: Arc<Semaphore>,
+    /// True once the server is being shut down.
+    pub(crate) closing: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
@@ -87,6 +92,7 @@ impl Shared {
             wake: Notify::new(),
             admission: tokio::sync::Mutex::new(()),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            closing: watch::Sender::new(false),
             metrics: Metrics::default(),
             observed: Mutex::default(),
             units: Mutex::default(),
@@ -150,20 +156,27 @@ impl Shared {
     }
 }
 
-/// Follows the store for ever, so that [`Shared::records`] and the routing table are what is stored.
-pub(crate) async fn follow(shared: Arc<Shared>) {
+/// Follows the store, so that [`Shared::records`] and the routing table are what is stored. Ends only when the store
+/// is given up.
+pub(crate) async fn follow(shared: Arc<Shared>) -> dujiang_store::Error {
     let mut after = shared.records().revision;
     loop {
-        let error = follow_from(&shared, after).await;
+        let mut error = follow_from(&shared, after).await;
         tracing::warn!(error = chain(&error), "the watch of the store ended; listing again");
-        tokio::time::sleep(RELIST_AFTER).await;
-        match shared.store().list("").await {
-            Ok(listing) => {
-                after = listing.revision;
-                shared.publish(Records::of(&listing));
+        let lost = Instant::now();
+        after = loop {
+            tokio::time::sleep(RELIST_AFTER).await;
+            match shared.store().list("").await {
+                Ok(listing) => {
+                    shared.publish(Records::of(&listing));
+                    break listing.revision;
+                }
+                Err(again) => error = again,
             }
-            Err(error) => tracing::warn!(error = chain(&error), "the store cannot be listed"),
-        }
+            if lost.elapsed() > STORE_LOST_MAX {
+                return error;
+            }
+        };
     }
 }
 

@@ -58,9 +58,13 @@ impl Sender {
         }
     }
 
-    /// Resolves when the reader is gone, so that a producer with nothing to send notices.
+    /// Resolves when the reader is gone or the server shuts down, so that a producer with nothing to send notices.
     pub(super) async fn closed(&self) {
-        self.events.closed().await;
+        let mut closing = self.app.shared.closing.subscribe();
+        tokio::select! {
+            () = self.events.closed() => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
     }
 }
 

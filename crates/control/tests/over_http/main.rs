@@ -1,0 +1,12 @@
+//! The control plane over real HTTP and a real store in a temporary folder.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in what its tests share")]
+
+mod controller;
+mod description;
+mod garbage;
+mod plane;
+mod resources;
+mod sse;
+mod watches;
+mod world;

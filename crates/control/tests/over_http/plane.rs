@@ -1,0 +1,141 @@
+//! A control plane over a store in a temporary folder, and everything around it played by the test.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dujiang_control::Control;
+use dujiang_types::Problem;
+use dujiang_unit::Timing;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// Far more than anything here takes, even on a machine that is busy with other things.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Short enough for tests to end soon; the fresh time long enough for a busy machine.
+pub(crate) fn timing() -> Timing {
+    Timing {
+        lease_ms: 1_500,
+        renew_ms: 100,
+        margin_ms: 200,
+        fresh_ms: 1_500,
+        drain_ms_max: 5_000,
+        seal_ms_max: 8_000,
+        promote_ms_max: 8_000,
+        home_grace_ms: 500,
+        member_lost_ms: 1_000,
+        ..Timing::default()
+    }
+}
+
+pub(crate) struct Plane {
+    control: Option<Control>,
+    folder: tempfile::TempDir,
+    pub(crate) client: reqwest::Client,
+}
+
+impl Plane {
+    pub(crate) async fn start() -> Self {
+        let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
+        let mut plane = Self { control: None, folder: tempfile::tempdir().unwrap(), client };
+        plane.revive().await;
+        plane
+    }
+
+    /// A control plane that knows three data centers and the bank.
+    pub(crate) async fn with_platform() -> Self {
+        let plane = Self::start().await;
+        for (name, number) in [("a", 11), ("b", 12), ("c", 13)] {
+            plane.put(&format!("/v1/datacenters/{name}"), &data_center(number)).await;
+        }
+        plane.put("/v1/applications/bank", &application()).await;
+        plane
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store.redb")
+    }
+
+    /// Ends the control plane as a crash would: whatever it is doing is not done any further.
+    pub(crate) async fn kill(&mut self) {
+        drop(self.control.take());
+    }
+
+    /// Starts it over the same file. The one before may need a moment to let go of it.
+    pub(crate) async fn revive(&mut self) {
+        let began = Instant::now();
+        let store = loop {
+            match dujiang_store::open(&format!("redb:{}", self.store().display())).await {
+                Ok(store) => break store,
+                Err(dujiang_store::Error::Locked { .. }) if began.elapsed() < DEADLINE => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let listen = "127.0.0.1:0".parse().unwrap();
+        self.control = Some(Control::start(store, listen, timing()).await.unwrap());
+    }
+
+    pub(crate) async fn shutdown(mut self) {
+        self.control.take().unwrap().shutdown().await;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.control.as_ref().unwrap().address()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).send().await.unwrap();
+        let status = response.status();
+        let body = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(crate) async fn try_put(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::PUT, path).json(body).send().await.unwrap()
+    }
+
+    /// Puts and returns the resource.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Value {
+        let response = self.try_put(path, body).await;
+        let status = response.status();
+        let body: Value = response.json().await.unwrap();
+        assert!(status.is_success(), "{path}: {body}");
+        body
+    }
+}
+
+/// The problem in a response, after checking that it is one in every respect.
+pub(crate) async fn problem(response: Response) -> Problem {
+    let status = response.status();
+    let kind = response.headers().get("content-type").map(|v| v.to_str().unwrap().to_owned());
+    let body = response.text().await.unwrap();
+    assert_eq!(kind.as_deref(), Some("application/problem+json"), "{status} {body}");
+    let problem: Problem = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem.status, status.as_u16(), "{body}");
+    problem
+}
+
+pub(crate) fn data_center(number: u8) -> Value {
+    json!({"spec": {"region": "r", "network": format!("127.0.{number}.0/24"),
+        "gateway": {"port": 8080, "threads": 1}}})
+}
+
+pub(crate) fn application() -> Value {
+    json!({"spec": {"program": "dujiang-bank", "data_centers": ["a", "b", "c"], "instances": 1, "port": 9000,
+        "routes": [{"prefix": "/v1/accounts/", "key": {"in": "segment", "form": "account"}}]}})
+}
+
+pub(crate) fn unit(slots: &str, port: u16, durability: &str) -> Value {
+    json!({"spec": {"application": "bank", "home": "a", "replicas": ["a", "b", "c"], "slots": [slots],
+        "durability": durability, "port": port}})
+}
