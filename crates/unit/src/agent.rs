@@ -27,9 +27,14 @@ pub struct Local {
     pub diverged: bool,
     /// The upstream no longer has the log this replica needs.
     pub starved: bool,
-    /// Action under way in the background (`Init`, `Clone`, `Rewind`), if any.
+    /// Action under way in the background (`init`, `clone`, `rewind`, or [`PROMOTE`]), if any.
     pub busy: Option<&'static str>,
 }
+
+/// The background work of a promotion, from before `primary_epoch` is written until the fence is. Meanwhile the
+/// process is neither the old nor yet the new primary: it is reported as not answering, and left alone (the guard
+/// goes on watching the lease).
+pub const PROMOTE: &str = "promote";
 
 /// What the data directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +184,9 @@ impl AgentView<'_> {
 /// Decides the next action. The shell makes `epoch_seen` durable before it carries out any action.
 pub fn next(view: &AgentView) -> Step {
     let local = view.local;
+    if local.busy == Some(PROMOTE) {
+        return wait("the promotion is under way");
+    }
     if let Process::Primary { epoch, .. } = local.process
         && !view.leased(epoch)
     {
@@ -331,6 +339,9 @@ pub fn renewal(view: &AgentView) -> Option<Epoch> {
         return None;
     }
     let epoch = unit.status.epoch;
+    if view.local.busy == Some(PROMOTE) {
+        return Some(epoch).filter(|_| matches!(unit.status.phase, Phase::Forming | Phase::Promoting { .. }));
+    }
     match (&view.local.process, &unit.status.phase) {
         (Process::Primary { epoch: own, healthy, .. }, _) => (*own == epoch && *healthy).then_some(epoch),
         (Process::Standby { .. }, Phase::Forming | Phase::Promoting { .. }) => {
@@ -370,6 +381,9 @@ pub fn report(view: &AgentView, why: &str) -> ReplicaReport {
 }
 
 fn state_of(local: &Local) -> (ReplicaState, Option<Position>, Option<Lsn>) {
+    if local.busy == Some(PROMOTE) {
+        return (ReplicaState::Starting, None, None);
+    }
     if let Some(work) = local.busy {
         return (ReplicaState::Preparing { work: work.to_owned() }, None, None);
     }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use dujiang_types::report::{DataState, ReplicaState};
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
 use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision};
-use dujiang_unit::agent::{Action, AgentView, Data, Local, Process, next, renewal, report, vouchers};
+use dujiang_unit::agent::{
+    Action, AgentView, Data, Local, PROMOTE, Process, next, renewal, report, vouchers,
+};
 use dujiang_unit::lease::{Held, Promises};
 use jiff::Timestamp;
 
@@ -189,6 +191,7 @@ fn what_an_agent_does_next() {
         ("not behind a promise", Given::new("b", promoting(), local(3, None, standby(None, false))).promised(1), None),
         ("not while it receives", Given::new("b", promoting(), local(3, None, standby_a())), Some(Detach)),
         ("not twice", Given::new("b", promoting(), local(3, Some(3), standby(None, false))), None),
+        ("a promotion under way is left alone", Given::new("b", promoting(), local(3, Some(3), serving_primary(2))).local(|l| l.busy = Some(PROMOTE)), None),
         ("the others follow it", Given::new("c", promoting(), local(3, None, standby(None, false))), Some(Follow { from: dc("b") })),
     ];
     for (what, given, expected) in cases {
@@ -232,6 +235,12 @@ fn reports_never_claim_more_than_is_known() {
     let not_yet = Given::new("b", electing, local(2, None, standby(None, false)));
     let said = not_yet.with(|view| report(view, ""));
     assert_eq!((said.state, said.revision), (ReplicaState::Detached { epoch: Epoch(2) }, Revision(0)));
+    // Between the note of the promotion and its end nothing is said that could be taken for a failed one.
+    let promoting = unit(3, "b", Phase::Promoting { from: dc("a") });
+    let halfway =
+        Given::new("b", promoting, local(3, Some(3), standby(None, false))).local(|l| l.busy = Some(PROMOTE));
+    assert_eq!(halfway.with(|view| report(view, "")).state, ReplicaState::Starting);
+    assert_eq!(halfway.with(renewal), Some(Epoch(3)));
     let broken = Given::new("b", unit(2, "a", Phase::Serving), local(2, None, stopped()))
         .local(|l| l.data = Data::Broken);
     assert_eq!(broken.with(|view| report(view, "")).data, DataState::Absent);
