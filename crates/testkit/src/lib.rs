@@ -3,8 +3,11 @@
 //!
 //! The checker shares no code with the bank: it reads the tables by its own queries.
 
+pub mod drill;
 pub mod journal;
 pub mod load;
 pub mod platform;
+pub mod processes;
 pub mod request;
+pub mod status;
 pub mod verify;

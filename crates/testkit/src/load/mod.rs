@@ -21,7 +21,7 @@ use crate::request::Request;
 
 pub use client::Client;
 pub use run::{Load, Progress};
-pub use summary::{Summary, UnitSummary};
+pub use summary::{Summary, UnitSummary, is_failed_request};
 
 /// A data center's gateway as clients reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
