@@ -37,31 +37,48 @@ fn names(pg_wal: &Path) -> io::Result<Vec<String>> {
     Ok(fs::read_dir(pg_wal)?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// The timeline of the last byte before `end`: the highest of which the page with that byte is on disk.
+/// The timeline of the last byte before `end`, which must be a position this replica has reached: the highest
+/// one that begins before it and of which that part is on disk.
 ///
-/// The name of a segment alone proves nothing, because PostgreSQL renames old segments to names it will need;
-/// the address in a page's header tells whether the page was written for that place.
+/// The name of a segment alone proves nothing: PostgreSQL renames old segments to names it will need, and a
+/// standby that has just begun to receive a new timeline has its file while its log still ends on the old one.
 pub fn timeline_at(pg_wal: &Path, end: Lsn) -> io::Result<Option<u32>> {
     if end.0 == 0 {
         return Ok(None);
     }
-    let last = end.0 - 1;
-    let page = last - last % PAGE_BYTES;
-    let wanted = segment(Lsn(last));
+    let last = Lsn(end.0 - 1);
+    let wanted = segment(last);
     let names = names(pg_wal)?;
     let mut timelines: Vec<u32> =
         names.iter().filter_map(|n| parse_name(n)).filter(|(_, s)| *s == wanted).map(|(t, _)| t).collect();
     timelines.sort_unstable_by(|a, b| b.cmp(a));
     for timeline in timelines {
-        let mut header = [0; 16];
-        let read = File::open(pg_wal.join(format!("{timeline:08X}{wanted}")))
-            .and_then(|file| file.read_exact_at(&mut header, page % SEGMENT_BYTES));
-        let address = u64::from_le_bytes(header[8..].try_into().unwrap_or_default());
-        if read.is_ok() && address == page {
+        let begins = read_history(pg_wal, timeline)?.ancestors.last().map_or(Lsn(0), |(_, left)| *left);
+        let written = || is_written(&pg_wal.join(format!("{timeline:08X}{wanted}")), last);
+        if begins < end && written().unwrap_or(false) {
             return Ok(Some(timeline));
         }
     }
     Ok(None)
+}
+
+/// True if a segment's file holds log of its own place: the address in the header of the page with that byte
+/// says so. Pages after a switch to the next segment are all zero; then the last page before them tells.
+fn is_written(file: &Path, byte: Lsn) -> io::Result<bool> {
+    let file = File::open(file)?;
+    let mut page = byte.0 - byte.0 % PAGE_BYTES;
+    loop {
+        let mut header = [0; 16];
+        file.read_exact_at(&mut header, page % SEGMENT_BYTES)?;
+        if header != [0; 16] {
+            let address = header[8..].try_into().map_or(0, u64::from_le_bytes);
+            return Ok(address == page);
+        }
+        if page % SEGMENT_BYTES == 0 {
+            return Ok(false);
+        }
+        page -= PAGE_BYTES;
+    }
 }
 
 /// Where a timeline's ancestors end, from its history file.
@@ -242,17 +259,33 @@ mod tests {
     }
 
     #[test]
-    fn the_timeline_is_the_highest_whose_page_is_really_there() {
+    fn the_timeline_is_the_highest_that_begins_before_the_end_and_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let end = Lsn(SEGMENT_BYTES + 2 * PAGE_BYTES + 40);
+        let page = SEGMENT_BYTES + 2 * PAGE_BYTES;
+        let end = Lsn(page + 40);
         let write = |timeline: u32, address: u64| {
             let file = File::create(dir.path().join(format!("{timeline:08X}{}", segment(end)))).unwrap();
             file.set_len(SEGMENT_BYTES).unwrap();
             file.write_all_at(&address.to_le_bytes(), 2 * PAGE_BYTES + 8).unwrap();
         };
-        assert_eq!(timeline_at(dir.path(), end).unwrap(), None);
-        write(2, SEGMENT_BYTES + 2 * PAGE_BYTES);
-        write(5, 7 * SEGMENT_BYTES + 2 * PAGE_BYTES); // renamed for later use, its old content still in it
-        assert_eq!(timeline_at(dir.path(), end).unwrap(), Some(2));
+        let begins = |timeline: u32, at: u64| {
+            let text = format!("1\t{}\treason\n", Lsn(at));
+            fs::write(dir.path().join(format!("{timeline:08X}.history")), text).unwrap();
+        };
+        let found = |end| timeline_at(dir.path(), end).unwrap();
+        assert_eq!(found(end), None);
+        write(1, page);
+        assert_eq!(found(end), Some(1));
+        // After a switch only zeros follow.
+        assert_eq!(found(Lsn(2 * SEGMENT_BYTES)), Some(1));
+        // Renamed for later use, with its old content.
+        write(5, page + 7 * SEGMENT_BYTES);
+        assert_eq!(found(end), Some(1));
+        // Received, but the log does not reach to where it begins.
+        write(2, page);
+        begins(2, end.0);
+        assert_eq!(found(end), Some(1));
+        begins(2, end.0 - 1);
+        assert_eq!(found(end), Some(2));
     }
 }
