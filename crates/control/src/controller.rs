@@ -1,6 +1,7 @@
 //! The shell around the decisions of `dujiang-unit`: it gathers what they look at and writes what they say.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use dujiang_types::report::{GatewayReport, ReplicaReport};
 use dujiang_types::unit::Unit;
 use dujiang_types::{DcId, Kind, Resource, Revision, UnitId};
 use dujiang_unit::Timing;
-use dujiang_unit::controller::{Change, Decision, Effect, Seen, View, decide};
+use dujiang_unit::controller::{Change, Decision, Effect, Memory, Seen, View, decide};
 use jiff::Timestamp;
 
 use crate::error::chain;
+use crate::observed::SeenAgent;
 use crate::records::Records;
 use crate::state::Shared;
 
@@ -22,35 +24,29 @@ const TICK: Duration = Duration::from_millis(100);
 /// In whose name failovers are recorded.
 const ASKED_BY: &str = "controller";
 
-/// Everything observed, arranged for decisions.
-pub(crate) struct Views {
-    reports: BTreeMap<UnitId, BTreeMap<DcId, Seen<ReplicaReport>>>,
-    none: BTreeMap<DcId, Seen<ReplicaReport>>,
+/// Everything observed of one unit, arranged for a decision.
+pub(crate) struct Sight {
+    reports: BTreeMap<DcId, Seen<ReplicaReport>>,
     gateways: BTreeMap<DcId, Seen<GatewayReport>>,
     now_ms: u64,
     wall: Timestamp,
     timing: Timing,
 }
 
-impl Views {
+impl Sight {
     /// What is observed now.
-    pub(crate) fn of(shared: &Shared) -> Self {
+    pub(crate) fn of(shared: &Shared, unit: &UnitId) -> Self {
         let observed = shared.observed();
-        let mut reports: BTreeMap<UnitId, BTreeMap<DcId, Seen<ReplicaReport>>> = BTreeMap::new();
-        for (dc, seen) in &observed.agents {
-            let age_ms = shared.age_ms(seen.at);
-            for (unit, report) in &seen.report.units {
-                let seen = Seen { report: report.clone(), age_ms };
-                reports.entry(unit.clone()).or_default().insert(dc.clone(), seen);
-            }
-        }
-        let gateways = observed.gateways.iter();
-        let gateways = gateways.map(|(dc, seen)| {
+        let report = |seen: &SeenAgent| {
+            let report = seen.report.units.get(unit)?.clone();
+            Some(Seen { report, age_ms: shared.age_ms(seen.at) })
+        };
+        let reports = observed.agents.iter().filter_map(|(dc, seen)| Some((dc.clone(), report(seen)?)));
+        let gateways = observed.gateways.iter().map(|(dc, seen)| {
             (dc.clone(), Seen { report: seen.report.clone(), age_ms: shared.age_ms(seen.at) })
         });
         Self {
-            reports,
-            none: BTreeMap::new(),
+            reports: reports.collect(),
             gateways: gateways.collect(),
             now_ms: shared.now_ms(),
             wall: Timestamp::now(),
@@ -58,12 +54,11 @@ impl Views {
         }
     }
 
-    /// What a decision about the unit looks at.
-    pub(crate) fn of_unit<'a>(&'a self, unit: &'a Unit, requested: Option<&'a Operation>) -> View<'a> {
-        let id = UnitId::new(unit.name.clone()).ok();
+    /// What a decision about that record looks at.
+    pub(crate) fn view<'a>(&'a self, unit: &'a Unit, requested: Option<&'a Operation>) -> View<'a> {
         View {
             unit,
-            reports: id.and_then(|id| self.reports.get(&id)).unwrap_or(&self.none),
+            reports: &self.reports,
             gateways: &self.gateways,
             requested,
             now_ms: self.now_ms,
@@ -72,14 +67,14 @@ impl Views {
         }
     }
 
-    /// The latest report about a unit's replica in a data center.
-    pub(crate) fn report(&self, dc: &DcId, unit: &str) -> Option<&Seen<ReplicaReport>> {
-        self.reports.get(&UnitId::new(unit).ok()?)?.get(dc)
+    /// The latest report about the unit's replica in a data center.
+    pub(crate) fn report(&self, dc: &DcId) -> Option<&Seen<ReplicaReport>> {
+        self.reports.get(dc)
     }
 
     /// The same, if it says something about now.
-    pub(crate) fn fresh_report(&self, dc: &DcId, unit: &str) -> Option<&ReplicaReport> {
-        self.report(dc, unit).filter(|seen| seen.age_ms <= self.timing.fresh_ms).map(|seen| &seen.report)
+    pub(crate) fn fresh_report(&self, dc: &DcId) -> Option<&ReplicaReport> {
+        self.report(dc).filter(|seen| seen.age_ms <= self.timing.fresh_ms).map(|seen| &seen.report)
     }
 }
 
@@ -106,9 +101,9 @@ async fn consider(shared: &Shared, records: &Records, id: &UnitId, unit: &Unit) 
     let cell = shared.unit(id);
     let mut memory = cell.turn.lock().await;
     // Taken under the lock: time and reports must not be older than the last grant.
-    let views = Views::of(shared);
-    let view = views.of_unit(unit, requested(records, id));
-    let change = match decide(&view, &mut memory) {
+    let sight = Sight::of(shared, id);
+    let view = sight.view(unit, requested(records, id));
+    let change = match decide_guarded(&view, &mut memory) {
         Decision::Keep { why } => {
             if cell.set_waiting(&why) {
                 tracing::info!(unit = %id, phase = %unit.status.phase, epoch = %unit.status.epoch, why, "waiting");
@@ -129,6 +124,16 @@ async fn consider(shared: &Shared, records: &Records, id: &UnitId, unit: &Unit) 
         }
         Err(error) => tracing::warn!(unit = %id, error = chain(&error), "a decision could not be written"),
     }
+}
+
+/// A defect met in deciding about one unit stops that unit, not all the others.
+fn decide_guarded(view: &View, memory: &mut Memory) -> Decision {
+    let decided = catch_unwind(AssertUnwindSafe(|| decide(view, memory)));
+    decided.unwrap_or_else(|_| {
+        // Whatever was half remembered is replaced by the worst.
+        *memory = Memory::new(view.now_ms);
+        Decision::Keep { why: "a defect of ours was met in deciding about this unit; see the log".to_owned() }
+    })
 }
 
 /// The oldest move of the unit that nobody has begun.

@@ -13,6 +13,7 @@ mod fixture;
 mod metrics;
 mod observed;
 mod records;
+mod retention;
 mod routing;
 mod server;
 mod state;
@@ -69,6 +70,7 @@ pub struct Control {
     server: JoinHandle<()>,
     follower: JoinHandle<dujiang_store::Error>,
     controller: JoinHandle<()>,
+    retention: JoinHandle<()>,
 }
 
 impl Control {
@@ -85,6 +87,7 @@ impl Control {
             server: tokio::spawn(server::serve(listener, router, Arc::clone(&shared))),
             follower: tokio::spawn(state::follow(Arc::clone(&shared))),
             controller: tokio::spawn(controller::run(Arc::clone(&shared))),
+            retention: tokio::spawn(retention::run(Arc::clone(&shared))),
             shared,
         })
     }
@@ -99,6 +102,7 @@ impl Control {
         let task = tokio::select! {
             _ = &mut self.server => "server",
             _ = &mut self.controller => "controller",
+            _ = &mut self.retention => "retention",
             error = &mut self.follower => match error {
                 Ok(error) => return Error::Store(error),
                 Err(_) => "follower",
@@ -111,6 +115,7 @@ impl Control {
     pub async fn shutdown(mut self) {
         self.controller.abort();
         self.follower.abort();
+        self.retention.abort();
         self.shared.closing.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::warn!(%error, "the server did not end in order");
@@ -122,6 +127,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.controller.abort();
         self.follower.abort();
+        self.retention.abort();
         self.server.abort();
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::controller::Views;
+use crate::controller::Sight;
 use crate::records::Records;
 use crate::state::Shared;
 
@@ -105,8 +105,7 @@ const GATEWAY_FRESH_MS: u64 = 3_000;
 /// Writes down everything that is known.
 pub(crate) fn status(shared: &Shared) -> Status {
     let records = shared.records();
-    let views = Views::of(shared);
-    let units = records.units.iter().map(|(id, unit)| (id.clone(), unit_view(shared, &views, id, unit)));
+    let units = records.units.iter().map(|(id, unit)| (id.clone(), unit_view(shared, id, unit)));
     Status {
         at: Timestamp::now(),
         revision: records.revision,
@@ -119,15 +118,16 @@ pub(crate) fn status(shared: &Shared) -> Status {
     }
 }
 
-fn unit_view(shared: &Shared, views: &Views, id: &UnitId, unit: &Unit) -> UnitView {
-    let home = views.fresh_report(&unit.status.home, &unit.name);
+fn unit_view(shared: &Shared, id: &UnitId, unit: &Unit) -> UnitView {
+    let sight = Sight::of(shared, id);
+    let home = sight.fresh_report(&unit.status.home);
     let standbys = home.and_then(|report| match &report.state {
         ReplicaState::Primary { standbys, .. } => Some(standbys),
         _ => None,
     });
     let lag = |dc: &DcId| standbys.and_then(|standbys| standbys.get(dc)).map(|standby| standby.lag_bytes);
     let replicas = unit.spec.replicas.iter().map(|dc| {
-        let seen = views.report(dc, &unit.name);
+        let seen = sight.report(dc);
         let age_ms = seen.map(|seen| seen.age_ms);
         let known = age_ms.is_some_and(|age| age <= shared.timing.fresh_ms);
         (
@@ -136,7 +136,7 @@ fn unit_view(shared: &Shared, views: &Views, id: &UnitId, unit: &Unit) -> UnitVi
         )
     });
     let replicas: BTreeMap<_, _> = replicas.collect();
-    let provable = controller::provable(&views.of_unit(unit, None));
+    let provable = controller::provable(&sight.view(unit, None));
     let synchronous = unit.status.wanted_set().is_some_and(|set| set.need > 0);
     let least_behind = replicas.values().filter_map(|replica| replica.lag_bytes).min();
     let exposure = Exposure {

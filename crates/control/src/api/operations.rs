@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::App;
 use super::body::Json;
 use super::resources::answer;
-use crate::controller::Views;
+use crate::controller::Sight;
 use crate::error::{ApiError, ApiResult};
 use crate::records::at_work;
 
@@ -61,29 +61,34 @@ pub(super) async fn create(
             "only moves can be asked for; a failover is begun by the platform",
         ));
     };
-    let record = unit_record(&app, unit).await?;
+    unit_record(&app, unit).await?;
     let cell = app.shared.unit(unit);
-    let memory = cell.turn.lock().await;
-    let operations = app.shared.resources.list(Kind::Operation).await?.items;
-    if let Some(first) =
-        operations.iter().find(|o: &&Operation| key.is_some() && o.labels.get(LABEL_KEY) == key.as_ref())
+    // Two that ask at once are not both told that nobody else did.
+    let _memory = cell.turn.lock().await;
+    let record = unit_record(&app, unit).await?;
+    let operations = readable_operations(&app).await?;
+    if let Some(first) = operations.iter().find(|o| key.is_some() && o.labels.get(LABEL_KEY) == key.as_ref())
     {
         return replay(first, &spec);
     }
     if let Some(other) = operations.iter().find(|o| at_work(o) && o.spec.work.unit() == unit) {
         return Err(ApiError::new(Code::Refused, format!("{} is at work on {unit}", other.name)));
     }
-    let views = Views::of(&app.shared);
-    if let Some(rule) = controller::refusal(&views.of_unit(&record, None), to) {
+    if let Some(rule) = controller::refusal(&Sight::of(&app.shared, unit).view(&record, None), to) {
         return Err(ApiError::new(Code::Refused, rule));
     }
     let operation = requested(unit, &record, spec.clone(), key);
     let saved = app.shared.resources.save(operation).await.map_err(|e| ApiError::of_write(&e))?;
-    drop(memory);
     match saved {
         dujiang_store::Saved::Written(operation) => Ok(answer(StatusCode::CREATED, &operation)),
         dujiang_store::Saved::Conflict(_) => Err(ApiError::new(Code::AlreadyExists, "ask again")),
     }
+}
+
+/// One that cannot be read must not keep all others from being asked for; the controller complains about it.
+async fn readable_operations(app: &App) -> ApiResult<Vec<Operation>> {
+    let listing = app.shared.store().list(&resources::prefix(Kind::Operation)).await?;
+    Ok(listing.entries.iter().filter_map(|entry| resources::decode(entry).ok()).collect())
 }
 
 fn requested(unit: &UnitId, record: &Unit, spec: OperationSpec, key: Option<String>) -> Operation {
@@ -133,7 +138,7 @@ pub(super) async fn force_promote(
     let _memory = cell.turn.lock().await;
     // Read again: it may have changed while waiting for the turn.
     let record = unit_record(&app, &unit).await?;
-    if home_serves(&app, &record) {
+    if home_serves(&app, &unit, &record) {
         let detail = format!("{} serves; ask for a move instead", record.status.home);
         return Err(ApiError::new(Code::Refused, detail));
     }
@@ -145,10 +150,9 @@ pub(super) async fn force_promote(
 }
 
 /// An order given while the home is well would lie in wait and make a later failover lose data.
-fn home_serves(app: &App, record: &Unit) -> bool {
-    let views = Views::of(&app.shared);
-    let home = &record.status.home;
-    let report = views.fresh_report(home, &record.name);
+fn home_serves(app: &App, unit: &UnitId, record: &Unit) -> bool {
+    let sight = Sight::of(&app.shared, unit);
+    let report = sight.fresh_report(&record.status.home);
     record.status.phase == Phase::Serving
         && report.is_some_and(|report| matches!(report.state, ReplicaState::Primary { .. }))
 }

@@ -214,7 +214,7 @@ async fn killed_after_every_step_a_move_goes_on_where_it_was() {
         let now = operation(&plane, &name).await;
         if now.status.steps.len() > steps {
             steps = now.status.steps.len();
-            plane.kill().await;
+            plane.kill();
             plane.revive().await;
         }
         if matches!(now.status.state, OperationState::Succeeded | OperationState::Failed) {
@@ -239,7 +239,7 @@ async fn killed_at_any_moment_a_move_ends_and_every_step_is_recorded_once() {
             world.tick(&plane).await;
             ticks += 1;
             if ticks % after == 0 && ticks < 12 * after {
-                plane.kill().await;
+                plane.kill();
                 plane.revive().await;
             }
             let now = operation(&plane, &name).await;
@@ -263,7 +263,7 @@ async fn killed_during_a_failover_it_is_finished_by_the_next_one() {
                 u.status.phase.to_string().starts_with(phase) || u.status.epoch > Epoch(1)
             })
             .await;
-        plane.kill().await;
+        plane.kill();
         plane.revive().await;
     }
     let unit = world.until_served(&plane).await;
@@ -282,7 +282,7 @@ async fn killed_during_a_failover_it_is_finished_by_the_next_one() {
 async fn a_control_plane_that_starts_grants_but_does_not_elect_within_a_lease() {
     let mut plane = Plane::with_platform().await;
     let mut world = serving(&plane).await;
-    plane.kill().await;
+    plane.kill();
     // While nobody looks the home falls silent. The one before may have granted a lease a moment ago.
     world.alive.remove(&dc("a"));
     plane.revive().await;

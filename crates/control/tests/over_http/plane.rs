@@ -58,7 +58,7 @@ impl Plane {
     }
 
     /// Ends the control plane as a crash would: whatever it is doing is not done any further.
-    pub(crate) async fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         drop(self.control.take());
     }
 

@@ -213,7 +213,7 @@ async fn everything_is_still_there_after_a_crash() {
     let mut plane = Plane::with_platform().await;
     plane.put("/v1/units/unit-1", &unit("0-9", 5401, "zero")).await;
     let before = (plane.get("/v1/units/unit-1").await["spec"].clone(), plane.get("/v1/datacenters").await);
-    plane.kill().await;
+    plane.kill();
     plane.revive().await;
     let after = (plane.get("/v1/units/unit-1").await["spec"].clone(), plane.get("/v1/datacenters").await);
     assert_eq!(before.0, after.0);

@@ -26,9 +26,7 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) async fn open(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
-        if response.status() != 200 {
-            panic!("{}", response.text().await.unwrap());
-        }
+        assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let bytes =
             response.bytes_stream().map(|bytes| bytes.map(|b| b.to_vec()).unwrap_or_default()).boxed();
