@@ -221,7 +221,7 @@ pub fn next(view: &AgentView) -> Step {
         Phase::Electing => stand_for_election(local),
         Phase::Sealing { .. } => wait("the home is being sealed; nothing changes here until it is"),
         Phase::Forming | Phase::Serving | Phase::Holding { .. } | Phase::Promoting { .. } => {
-            follow(local, &status.home)
+            follow(local, &status.home, matches!(status.phase, Phase::Serving | Phase::Holding { .. }))
         }
     }
 }
@@ -304,7 +304,11 @@ fn stand_for_election(local: &Local) -> Step {
 }
 
 /// A replica of a unit that is at home elsewhere.
-fn follow(local: &Local, home: &DcId) -> Step {
+///
+/// A rewind destroys the data until it is done, so it waits until the home has its sync set confirmed
+/// (`settled`): before that, this data may be the only other copy of an acknowledged commit. A clone keeps the old
+/// data until the new is whole.
+fn follow(local: &Local, home: &DcId, settled: bool) -> Step {
     let from = || home.clone();
     match (&local.process, local.data) {
         (Process::Primary { .. }, _) => act(Action::StopNow, format!("the unit is at home in {home}")),
@@ -312,8 +316,12 @@ fn follow(local: &Local, home: &DcId) -> Step {
         (Process::Stopped { .. }, Data::Broken) => {
             act(Action::Clone { from: from() }, "the data is half made")
         }
-        (_, Data::Present) if local.diverged => {
+        (_, Data::Present) if local.diverged && settled => {
             act(Action::Rewind { from: from() }, format!("the log has left the one of {home}"))
+        }
+        (_, Data::Present) if local.diverged => {
+            let why = format!("the log has left the one of {home}, which has no other confirmed copy yet");
+            act(Action::Clone { from: from() }, why)
         }
         (_, Data::Present) if local.starved => {
             act(Action::Clone { from: from() }, format!("{home} no longer has the log needed"))

@@ -173,6 +173,7 @@ fn what_an_agent_does_next() {
         ("following is enough", Given::new("b", serving(), local(2, None, standby_a())), None),
         ("half made: clone again", Given::new("b", serving(), local(2, None, stopped())).local(|l| l.data = Data::Broken), clone_a()),
         ("diverged: rewind", Given::new("b", serving(), local(2, Some(1), standby_a())).local(|l| l.diverged = true), Some(Rewind { from: dc("a") })),
+        ("diverged, but the home has no confirmed copy yet: keep the data", Given::new("c", promoting(), local(3, Some(1), standby(Some("b"), true))).local(|l| l.diverged = true), Some(Clone { from: dc("b") })),
         ("starved: clone", Given::new("b", serving(), local(2, None, standby_a())).local(|l| l.starved = true), clone_a()),
         ("one thing at a time", Given::new("b", serving(), local(2, None, stopped())).local(|l| l.busy = Some("clone")), None),
         // Sealing.
