@@ -3,6 +3,7 @@
 //!
 //! The checker shares no code with the bank: it reads the tables by its own queries.
 
+pub mod cluster;
 pub mod drill;
 pub mod journal;
 pub mod load;

@@ -1,9 +1,10 @@
-//! `dujiang drill dc-loss DC`, `dujiang drill primary-crash UNIT`
+//! `dujiang drill dc-loss DC`, `dujiang drill primary-crash UNIT`, `dujiang drill moves UNIT`
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dujiang_testkit::drill::{self, DrillError, Options, Report};
+use dujiang_testkit::drill::{self, DrillError, MovesReport, Options, Report};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::platform::Platform;
 use dujiang_types::{DcId, UnitId};
@@ -25,6 +26,8 @@ const EXIT_MISSED: u8 = 1;
 const DC_OFF: &str = "15s";
 /// A crashed database is not held down; this only separates fault and return in the figures.
 const CRASH_FOR: &str = "5s";
+/// For the pace to be as usual again before the next move.
+const MOVE_PAUSE: &str = "2s";
 
 /// Break something on purpose, under load, and measure what customers notice
 ///
@@ -34,7 +37,8 @@ const CRASH_FOR: &str = "5s";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dujiang drill dc-loss chengdu-1
-  dujiang drill primary-crash unit-1 --rate 100 --strict -o json")]
+  dujiang drill primary-crash unit-1 --rate 100 --strict -o json
+  dujiang drill moves unit-1 --count 10")]
 pub struct Args {
     #[command(subcommand)]
     drill: Drill,
@@ -59,6 +63,19 @@ enum Drill {
         /// How long to watch before looking at the return
         #[arg(long, value_name = "TIME", default_value = CRASH_FOR, value_parser = parse_duration)]
         watch: Duration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Move a unit from data center to data center, in order
+    Moves {
+        /// The unit
+        unit: UnitId,
+        /// How often
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Between two moves
+        #[arg(long, value_name = "TIME", default_value = MOVE_PAUSE, value_parser = parse_duration)]
+        pause: Duration,
         #[command(flatten)]
         common: Common,
     },
@@ -104,24 +121,55 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let platform = Platform::open(context.data()).map_err(|e| load::no_platform(&e))?;
     let progress = Progress::new();
     let say = |what: &str| progress.say(what);
-    let (common, report) = match &args.drill {
+    match &args.drill {
         Drill::DcLoss { dc, off, common } => {
             let drill = drill::dc_loss(platform, dc, common.options(context, *off), say);
-            (common, context.block_on_threads(THREADS, async { drill.await.map_err(|e| failure(&e)) }))
+            show(common, &progress, block_on(context, drill))
         }
         Drill::PrimaryCrash { unit, watch, common } => {
             let drill = drill::primary_crash(platform, unit, common.options(context, *watch), say);
-            (common, context.block_on_threads(THREADS, async { drill.await.map_err(|e| failure(&e)) }))
+            show(common, &progress, block_on(context, drill))
         }
-    };
+        Drill::Moves { unit, count, pause, common } => {
+            let drill = drill::moves(platform, unit, *count, common.options(context, *pause), say);
+            show(common, &progress, block_on(context, drill))
+        }
+    }
+}
+
+fn block_on<T>(context: &Context, drill: impl Future<Output = Result<T, DrillError>>) -> Result<T, Failure> {
+    context.block_on_threads(THREADS, async { drill.await.map_err(|e| failure(&e)) })
+}
+
+/// Prints what a drill showed; the exit code says whether it is good enough.
+fn show(common: &Common, progress: &Progress, report: Result<impl Shown, Failure>) -> Result<(), Failure> {
     progress.clear();
     let report = report?;
     match common.output {
         Format::Json => output::json(&report)?,
-        Format::Table => print(&report)?,
+        Format::Table => {
+            report.print()?;
+            let paint = Paint::stdout();
+            output::line(match (report.is_correct(), report.is_within_limits()) {
+                (true, true) => {
+                    paint.green("nothing lost, doubled or invented; every figure within its limit")
+                }
+                (true, false) => {
+                    paint.yellow("nothing lost, doubled or invented; a figure is beyond its limit")
+                }
+                (false, _) => paint.red("the drill failed"),
+            })?;
+        }
     }
     let passed = if common.strict { report.is_within_limits() } else { report.is_correct() };
     if passed { Ok(()) } else { Err(Failure::silent(EXIT_MISSED)) }
+}
+
+/// What a drill shows, whichever it was.
+trait Shown: serde::Serialize {
+    fn is_correct(&self) -> bool;
+    fn is_within_limits(&self) -> bool;
+    fn print(&self) -> Result<(), Failure>;
 }
 
 fn failure(error: &DrillError) -> Failure {
@@ -135,28 +183,70 @@ fn failure(error: &DrillError) -> Failure {
     }
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
-    let paint = Paint::stdout();
-    output::line(paint.bold(format_args!("{}: {} processes killed", report.fault, report.killed)))?;
-    output::bytes(units(report).render(paint).as_bytes())?;
-    let seconds =
-        |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)));
-    output::line(format_args!(
-        "every unit served again after {}; every replica was back {} after the return",
-        seconds(report.serving_after_s),
-        seconds(report.whole_after_s)
-    ))?;
-    for trouble in &report.troubles {
-        output::line(paint.red(trouble))?;
+impl Shown for Report {
+    fn is_correct(&self) -> bool {
+        Self::is_correct(self)
     }
-    output::bytes(load::table(&report.load).render(paint).as_bytes())?;
-    verify::print(&report.books)?;
-    let verdict = match (report.is_correct(), report.is_within_limits()) {
-        (true, true) => paint.green("nothing lost, doubled or invented; every figure within its limit"),
-        (true, false) => paint.yellow("nothing lost, doubled or invented; a figure is beyond its limit"),
-        (false, _) => paint.red("the drill failed"),
-    };
-    output::line(verdict)
+
+    fn is_within_limits(&self) -> bool {
+        Self::is_within_limits(self)
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        let paint = Paint::stdout();
+        output::line(paint.bold(format_args!("{}: {} processes killed", self.fault, self.killed)))?;
+        output::bytes(units(self).render(paint).as_bytes())?;
+        let seconds =
+            |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)));
+        output::line(format_args!(
+            "every unit served again after {}; every replica was back {} after the return",
+            seconds(self.serving_after_s),
+            seconds(self.whole_after_s)
+        ))?;
+        for trouble in &self.troubles {
+            output::line(paint.red(trouble))?;
+        }
+        output::bytes(load::table(&self.load).render(paint).as_bytes())?;
+        verify::print(&self.books)
+    }
+}
+
+impl Shown for MovesReport {
+    fn is_correct(&self) -> bool {
+        Self::is_correct(self)
+    }
+
+    fn is_within_limits(&self) -> bool {
+        Self::is_within_limits(self)
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        let paint = Paint::stdout();
+        let headings =
+            ["MOVE", "FROM", "TO", "TOOK MS", "LONGEST HOLD MS", "LONGEST GAP MS", "FAILED REQUESTS"];
+        let mut table = Table::new(&headings);
+        for (number, outcome) in (1..).zip(&self.moves) {
+            let number: u32 = number;
+            let tone = if outcome.failed_requests == 0 { Tone::Good } else { Tone::Bad };
+            table.row([
+                number.to_string().into(),
+                outcome.from.as_str().into(),
+                outcome.to.as_str().into(),
+                rounded(outcome.took_ms).into(),
+                rounded(outcome.longest_hold_ms).into(),
+                rounded(outcome.longest_gap_ms).into(),
+                Cell::new(outcome.failed_requests.to_string(), tone),
+            ]);
+        }
+        output::bytes(table.render(paint).as_bytes())?;
+        output::line(format_args!(
+            "median of the longest holds {} ms (limit {} ms); failed requests: limit 0",
+            rounded(self.median_hold_ms),
+            rounded(self.hold_limit_ms)
+        ))?;
+        output::bytes(load::table(&self.load).render(paint).as_bytes())?;
+        verify::print(&self.books)
+    }
 }
 
 fn units(report: &Report) -> Table {

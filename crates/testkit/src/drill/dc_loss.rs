@@ -56,7 +56,7 @@ pub async fn dc_loss(
         whole_after_s,
         troubles,
     };
-    ground.finish(fault, say).await
+    ground.finish(fault, &mut say).await
 }
 
 /// A data center that is marked as switched off, so that nobody starts it again. Dropping it switches it on: a drill

@@ -1,6 +1,7 @@
 //! Drills: something is broken on purpose under load, and what happens is measured from the load's journal.
 
 mod dc_loss;
+mod moves;
 mod outage;
 mod primary_crash;
 
@@ -20,6 +21,7 @@ use crate::status::{Control, Goal, Status, StatusError};
 use crate::verify::{self, Report as VerifyReport, UnitSource, VerifyError};
 
 pub use dc_loss::dc_loss;
+pub use moves::{MoveOutcome, MovesReport, moves};
 pub use outage::UnitOutage;
 pub use primary_crash::primary_crash;
 
@@ -27,6 +29,8 @@ pub use primary_crash::primary_crash;
 pub const DC_LOSS_OUTAGE_MAX: Duration = Duration::from_secs(5);
 /// A primary crashes alone: its unit serves again within this.
 pub const PRIMARY_CRASH_OUTAGE_MAX: Duration = Duration::from_secs(2);
+/// The longest hold of a planned move, at the median of many.
+pub const MOVE_HOLD_MAX: Duration = Duration::from_millis(500);
 /// The platform has to be whole before a drill begins; after `up` its last replicas may still be cloning.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// For units to serve again: far beyond the goal, so that a miss is measured instead of cut off.
@@ -112,6 +116,16 @@ pub enum DrillError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A planned move was refused, or did not succeed.
+    #[error("the move of {unit} to {to} did not succeed: {why}")]
+    Move {
+        /// The unit.
+        unit: UnitId,
+        /// Where it was to go.
+        to: DcId,
+        /// The last step of the operation, or the answer.
+        why: String,
+    },
     /// The fault could not be brought about, or ended.
     #[error("cannot {doing}")]
     Fault {
@@ -201,21 +215,18 @@ impl Ground {
     }
 
     /// Ends the load, checks the books, and puts everything together.
-    async fn finish(self, fault: Fault, mut say: impl FnMut(&str)) -> Result<Report, DrillError> {
-        tokio::time::sleep(COOL_DOWN).await;
-        say("stopping the load");
+    async fn finish(self, fault: Fault, say: &mut impl FnMut(&str)) -> Result<Report, DrillError> {
+        let (journal, before) = (self.options.journal.clone(), self.before.clone());
         let after = self.control.status().await.ok();
-        let load = self.load.stop().await?;
-        let mut units = outage::by_unit(&self.options.journal, &load.run, &fault)?;
-        for (name, unit) in &self.before.units {
+        let (load, books) = self.settle(say).await?;
+        let mut units = outage::by_unit(&journal, &load.run, &fault)?;
+        for (name, unit) in before.units {
             let outage = units.entry(name.clone()).or_default();
-            outage.at_fault = fault.concerns(name, &unit.unit.status.home);
-            outage.home_before = Some(unit.unit.status.home.clone());
-            outage.home_after = after.as_ref().map(|after| after.units[name].unit.status.home.clone());
+            let home = unit.unit.status.home;
+            outage.at_fault = fault.concerns(&name, &home);
+            outage.home_before = Some(home);
+            outage.home_after = after.as_ref().map(|after| after.units[&name].unit.status.home.clone());
         }
-        let journal = Journal::read(&self.options.journal)?;
-        let sources = UnitSource::of_platform(&self.platform);
-        let books = verify::verify(&sources, Some(&journal), verify::Options::default(), &mut say).await?;
         Ok(Report {
             fault: fault.name,
             killed: fault.killed,
@@ -227,6 +238,17 @@ impl Ground {
             load,
             books,
         })
+    }
+
+    /// Ends the load and checks the books.
+    async fn settle(self, say: &mut impl FnMut(&str)) -> Result<(Summary, VerifyReport), DrillError> {
+        tokio::time::sleep(COOL_DOWN).await;
+        say("stopping the load");
+        let load = self.load.stop().await?;
+        let journal = Journal::read(&self.options.journal)?;
+        let sources = UnitSource::of_platform(&self.platform);
+        let books = verify::verify(&sources, Some(&journal), verify::Options::default(), say).await?;
+        Ok((load, books))
     }
 }
 

@@ -49,5 +49,5 @@ pub async fn primary_crash(
         whole_after_s,
         troubles,
     };
-    ground.finish(fault, say).await
+    ground.finish(fault, &mut say).await
 }
