@@ -94,9 +94,9 @@ async fn serve(
             batch = watch.next() => batch,
             () = sender.closed() => return Err(Gone),
         };
-        match batch.map_err(ApiError::from).and_then(|batch| events(&batch, &kinds)) {
-            Ok(events) => {
-                for event in events {
+        match batch.map_err(ApiError::from) {
+            Ok(batch) => {
+                for event in events(&batch, &kinds) {
                     sender.send(event).await?;
                 }
             }
@@ -112,14 +112,19 @@ async fn serve(
 
 fn snapshot(listing: &Listing, kinds: &BTreeSet<Kind>) -> ApiResult<Sse> {
     let wanted = listing.entries.iter().filter(|entry| is_of(&entry.key, kinds));
-    let items = wanted.map(document).collect::<ApiResult<_>>()?;
+    let items = wanted.filter_map(|entry| readable(&entry.key, document(entry))).collect();
     let event = Sse::default().event("snapshot").id(listing.revision.to_string());
     json(event, &Snapshot { revision: listing.revision, items })
 }
 
-fn events(batch: &Batch, kinds: &BTreeSet<Kind>) -> ApiResult<Vec<Sse>> {
+fn events(batch: &Batch, kinds: &BTreeSet<Kind>) -> Vec<Sse> {
     let wanted = batch.events.iter().filter(|event| is_of(event.key(), kinds));
-    wanted.map(|event| sse_of(event, batch.revision)).collect()
+    wanted.filter_map(|event| readable(event.key(), sse_of(event, batch.revision))).collect()
+}
+
+/// One record that cannot be read must not keep everyone from watching the others. `/v1/status` names it.
+fn readable<T>(key: &str, result: ApiResult<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::error!(key, error = %error.0, "left out of a watch")).ok()
 }
 
 fn sse_of(event: &Event, revision: Revision) -> ApiResult<Sse> {

@@ -4,6 +4,7 @@
 
 mod controller;
 mod description;
+mod etcd;
 mod garbage;
 mod plane;
 mod resources;

@@ -1,10 +1,11 @@
 //! A control plane over a store in a temporary folder, and everything around it played by the test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dujiang_control::Control;
+use dujiang_store::Store;
 use dujiang_types::Problem;
 use dujiang_unit::Timing;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -31,14 +32,23 @@ pub(crate) fn timing() -> Timing {
 
 pub(crate) struct Plane {
     control: Option<Control>,
-    folder: tempfile::TempDir,
+    store: String,
+    /// Holds the store's file, if it is one.
+    _folder: Option<tempfile::TempDir>,
     pub(crate) client: reqwest::Client,
 }
 
 impl Plane {
+    /// Over a store in a file.
     pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("redb:{}", folder.path().join("store.redb").display());
+        Self::over(store, Some(folder)).await
+    }
+
+    pub(crate) async fn over(store: String, folder: Option<tempfile::TempDir>) -> Self {
         let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
-        let mut plane = Self { control: None, folder: tempfile::tempdir().unwrap(), client };
+        let mut plane = Self { control: None, store, _folder: folder, client };
         plane.revive().await;
         plane
     }
@@ -46,15 +56,20 @@ impl Plane {
     /// A control plane that knows three data centers and the bank.
     pub(crate) async fn with_platform() -> Self {
         let plane = Self::start().await;
-        for (name, number) in [("a", 11), ("b", 12), ("c", 13)] {
-            plane.put(&format!("/v1/datacenters/{name}"), &data_center(number)).await;
-        }
-        plane.put("/v1/applications/bank", &application()).await;
+        plane.make_platform().await;
         plane
     }
 
-    fn store(&self) -> PathBuf {
-        self.folder.path().join("store.redb")
+    pub(crate) async fn make_platform(&self) {
+        for (name, number) in [("a", 11), ("b", 12), ("c", 13)] {
+            self.put(&format!("/v1/datacenters/{name}"), &data_center(number)).await;
+        }
+        self.put("/v1/applications/bank", &application()).await;
+        // What is derived from the store follows a moment after the write.
+        let began = Instant::now();
+        while self.get("/v1/routing").await["applications"]["bank"].is_null() {
+            assert!(began.elapsed() < DEADLINE, "the routing table does not follow");
+        }
     }
 
     /// Ends the control plane as a crash would: whatever it is doing is not done any further.
@@ -62,18 +77,22 @@ impl Plane {
         drop(self.control.take());
     }
 
-    /// Starts it over the same file. The one before may need a moment to let go of it.
-    pub(crate) async fn revive(&mut self) {
+    /// Opens the store. The control plane before may need a moment to let go of it.
+    pub(crate) async fn open_store(&self) -> Arc<dyn Store> {
         let began = Instant::now();
-        let store = loop {
-            match dujiang_store::open(&format!("redb:{}", self.store().display())).await {
-                Ok(store) => break store,
+        loop {
+            match dujiang_store::open(&self.store).await {
+                Ok(store) => return store,
                 Err(dujiang_store::Error::Locked { .. }) if began.elapsed() < DEADLINE => {}
                 Err(error) => panic!("{error}"),
             }
-        };
+        }
+    }
+
+    /// Starts it over the same store.
+    pub(crate) async fn revive(&mut self) {
         let listen = "127.0.0.1:0".parse().unwrap();
-        self.control = Some(Control::start(store, listen, timing()).await.unwrap());
+        self.control = Some(Control::start(self.open_store().await, listen, timing()).await.unwrap());
     }
 
     pub(crate) async fn shutdown(mut self) {

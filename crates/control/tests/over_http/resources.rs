@@ -220,3 +220,32 @@ async fn everything_is_still_there_after_a_crash() {
     assert_eq!(before.1["items"], after.1["items"]);
     plane.put("/v1/applications/bank", &application()).await;
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_stops_itself_and_nothing_else() {
+    let mut plane = Plane::with_platform().await;
+    plane.put("/v1/units/unit-1", &unit("0-9", 5401, "zero")).await;
+    plane.put("/v1/units/unit-2", &unit("10-19", 5402, "zero")).await;
+    plane.kill();
+    let store = plane.open_store().await;
+    for (key, value) in
+        [("units/unit-1", r#"{"kind":"units","name":"unit-1","spec":{}}"#), ("units/x", "not JSON")]
+    {
+        let txn = dujiang_store::Txn::new().put(key, value);
+        assert!(store.transact(txn).await.unwrap().committed().is_some());
+    }
+    drop(store);
+    plane.revive().await;
+    let status = plane.get("/v1/status").await;
+    let unreadable: Vec<&String> = status["unreadable"].as_object().unwrap().keys().collect();
+    assert_eq!(unreadable, ["units/unit-1", "units/x"]);
+    assert!(status["units"]["unit-2"].is_object() && status["units"].get("unit-1").is_none());
+    let mut watch = crate::sse::Reader::open(plane.request(Method::GET, "/v1/watch?kinds=units")).await;
+    assert_eq!(
+        watch.next().await.unwrap().data["items"].as_array().unwrap().len(),
+        2,
+        "what is no JSON is left out"
+    );
+    let read = plane.request(Method::GET, "/v1/units/x").send().await.unwrap();
+    assert_eq!(problem(read).await.code, Code::Internal);
+}

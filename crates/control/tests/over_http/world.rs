@@ -30,6 +30,8 @@ pub(crate) struct World {
     /// Requests in flight of the unit at every gateway.
     pub(crate) in_flight: u64,
     pub(crate) leases: BTreeMap<DcId, Epoch>,
+    /// When the last report was sent that a lease was granted for: the lease counts from then.
+    pub(crate) leased_at: Option<Instant>,
 }
 
 impl World {
@@ -42,6 +44,7 @@ impl World {
             primary_epoch: BTreeMap::new(),
             in_flight: 0,
             leases: BTreeMap::new(),
+            leased_at: None,
         }
     }
 
@@ -57,13 +60,17 @@ impl World {
         self.sequence += 1;
         for dc in self.alive.clone() {
             let report = self.report(&dc, &unit);
+            let sent_at = Instant::now();
             let sent =
                 plane.request(Method::POST, &format!("/v1/agents/{dc}/report")).json(&report).send().await;
             if let Ok(response) = sent
                 && let Ok(reply) = response.json::<AgentReply>().await
             {
                 match reply.leases.values().next() {
-                    Some(lease) => drop(self.leases.insert(dc.clone(), lease.epoch)),
+                    Some(lease) => {
+                        self.leases.insert(dc.clone(), lease.epoch);
+                        self.leased_at = Some(sent_at);
+                    }
                     None => drop(self.leases.remove(&dc)),
                 }
             }

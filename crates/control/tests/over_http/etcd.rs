@@ -1,0 +1,116 @@
+//! The same over etcd: the control plane needs nothing that only the store in a file has.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dujiang_types::Code;
+use dujiang_types::operation::OperationState;
+use dujiang_types::unit::Phase;
+use reqwest::Method;
+
+use crate::plane::{DEADLINE, Plane, data_center, problem};
+use crate::sse::Reader;
+use crate::world::{ask_to_move, dc, operation, serving};
+
+const PROGRAM: &str = "/usr/bin/etcd";
+
+/// A running etcd on free loopback ports; killed when dropped.
+struct Etcd {
+    folder: tempfile::TempDir,
+    ports: [u16; 2],
+    child: Option<Child>,
+}
+
+impl Etcd {
+    async fn start() -> Self {
+        let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let mut etcd = Self { folder: tempfile::tempdir().unwrap(), ports, child: None };
+        etcd.revive().await;
+        etcd
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    async fn revive(&mut self) {
+        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.ports[1]));
+        let child = Command::new(PROGRAM)
+            .args(["--name", "one", "--log-level", "error"])
+            .arg("--data-dir")
+            .arg(self.folder.path().join("data"))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("one={peer}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd; install it with: apt-get install etcd-server");
+        self.child = Some(child);
+        let began = Instant::now();
+        while dujiang_store::EtcdStore::connect(&[client.as_str()]).await.is_err() {
+            assert!(began.elapsed() < DEADLINE, "etcd does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_etcd_a_unit_forms_moves_and_survives_a_kill_of_the_control_plane() {
+    let etcd = Etcd::start().await;
+    let mut plane = Plane::over(format!("etcd:{}", etcd.endpoint()), None).await;
+    plane.make_platform().await;
+    let mut world = serving(&plane).await;
+    let name = ask_to_move(&plane, "b").await;
+    world.until(&plane, "moving", |u| u.status.phase != Phase::Serving || u.status.home == dc("b")).await;
+    plane.kill();
+    plane.revive().await;
+    let unit = world.until_served(&plane).await;
+    let operation = operation(&plane, &name).await;
+    assert_eq!(unit.status.home == dc("b"), operation.status.state == OperationState::Succeeded);
+    let gone = plane.request(Method::GET, "/v1/watch?from=1000000").send().await.unwrap();
+    assert_eq!(problem(gone).await.code, Code::Compacted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_etcd_is_away_nothing_is_said_to_be_done_and_then_everything_goes_on() {
+    let mut etcd = Etcd::start().await;
+    let plane = Plane::over(format!("etcd:{}", etcd.endpoint()), None).await;
+    plane.make_platform().await;
+    let mut tables = Reader::open(plane.request(Method::GET, "/v1/routing/watch")).await;
+    assert_eq!(tables.next().await.unwrap().data["mesh"]["a"], "127.0.11.1:7200");
+    etcd.kill();
+    let refused = problem(plane.try_put("/v1/datacenters/d", &data_center(14)).await).await;
+    assert!([Code::StoreUnavailable, Code::OutcomeUnknown].contains(&refused.code), "{refused}");
+    let unready = problem(plane.request(Method::GET, "/readyz").send().await.unwrap()).await;
+    assert_eq!(unready.code, Code::StoreUnavailable);
+    assert_eq!(
+        plane.get("/v1/routing").await["mesh"]["a"],
+        "127.0.11.1:7200",
+        "what is known is still served"
+    );
+    etcd.revive().await;
+    let again = async {
+        while !plane.try_put("/v1/datacenters/d", &data_center(14)).await.status().is_success() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.unwrap();
+    let next = tables.next().await.unwrap();
+    assert_eq!(next.data["mesh"]["d"], "127.0.14.1:7200", "the watch goes on");
+}
