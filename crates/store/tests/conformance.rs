@@ -46,6 +46,7 @@ conformance! {
         events_come_in_order_without_gap_while_writing,
         a_resumed_watch_misses_and_repeats_nothing,
         the_changes_of_a_revision_come_together,
+        a_revision_is_never_split,
         a_compacted_revision_is_refused,
         a_revision_of_the_future_is_refused,
         a_slow_reader_gets_everything_that_is_kept,

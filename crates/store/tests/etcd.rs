@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use dujiang_store::{Error, EtcdStore, Store, Txn};
+use dujiang_store::{Batch, Error, EtcdStore, Result, Store, Txn, Watch};
 use dujiang_types::Revision;
 
 // The fixture of the conformance suite, without its checks.
@@ -16,6 +16,10 @@ use etcd::{EtcdServer, free_ports};
 /// How long anything may take on a machine that does much else.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
+async fn next(watch: &mut Watch) -> Result<Batch> {
+    tokio::time::timeout(DEADLINE, watch.next()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_dead_member_is_worked_around() {
     let server = EtcdServer::start().await;
@@ -25,7 +29,7 @@ async fn a_dead_member_is_worked_around() {
     // Also writes: what found no connection was never sent and is sent again.
     for i in 0..100 {
         let outcome = store.transact(Txn::new().put(format!("k{i}"), "v")).await.unwrap();
-        assert_eq!(watch.next().await.unwrap().revision, outcome.committed().unwrap());
+        assert_eq!(next(&mut watch).await.unwrap().revision, outcome.committed().unwrap());
     }
     assert_eq!(store.list("k").await.unwrap().entries.len(), 100);
 }
@@ -65,9 +69,9 @@ async fn a_cluster_can_be_shared() {
     assert_eq!(ours, Revision(start.0 + 3), "every program's writes count");
     let listing = store.list("").await.unwrap();
     assert_eq!((listing.entries.len(), listing.revision), (1, ours));
-    assert_eq!(watch.next().await.unwrap().revision, ours);
+    assert_eq!(next(&mut watch).await.unwrap().revision, ours);
     // What is ours but cannot be read is said to be so, not passed over.
     foreign.put(b"/dujiang/\xff".to_vec(), "x", None).await.unwrap();
     assert!(matches!(store.list("").await, Err(Error::Corrupt { .. })));
-    assert!(matches!(watch.next().await, Err(Error::Corrupt { .. })));
+    assert!(matches!(next(&mut watch).await, Err(Error::Corrupt { .. })));
 }

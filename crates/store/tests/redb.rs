@@ -4,12 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dujiang_store::limits::TXN_OPS_MAX;
-use dujiang_store::{Batch, Check, Entry, Error, Event, RedbStore, Store, Txn, TxnOutcome, Write};
+use dujiang_store::{Batch, Check, Entry, Error, Event, RedbStore, Store, Txn, TxnOutcome, Watch, Write};
 use dujiang_types::Revision;
 use proptest::prelude::*;
+use tokio::time::timeout;
+
+/// How long a batch may take on a machine that does much else.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Tells the child process that it is one, and which file to write.
+const CHILD_FILE: &str = "DUJIANG_STORE_CHILD_FILE";
+/// The child's test.
+const CHILD_TEST: &str = "child_that_writes_until_its_disk_is_full";
 
 async fn open(folder: &Path) -> RedbStore {
     RedbStore::open(folder.join("store.redb")).await.unwrap()
@@ -17,6 +27,10 @@ async fn open(folder: &Path) -> RedbStore {
 
 async fn commit(store: &RedbStore, txn: Txn) -> Revision {
     store.transact(txn).await.unwrap().committed().unwrap()
+}
+
+async fn next(watch: &mut Watch) -> Batch {
+    timeout(DEADLINE, watch.next()).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -38,7 +52,7 @@ async fn the_history_is_bounded() {
     assert_eq!(kept, HISTORY_EVENTS_MAX / TXN_OPS_MAX, "as many whole revisions as fit");
     let mut watch = store.watch("k7", oldest).await.unwrap();
     for revision in &revisions[revisions.len() - kept..] {
-        assert_eq!(watch.next().await.unwrap().revision, *revision);
+        assert_eq!(next(&mut watch).await.revision, *revision);
     }
 }
 
@@ -86,6 +100,64 @@ async fn a_file_left_half_made_is_made_anew() {
     assert_eq!(store.revision().await.unwrap(), Revision(1));
     let names: Vec<_> = std::fs::read_dir(&nested).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(names, ["store.redb"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    // No file may grow beyond 4 MiB (in blocks of 512 bytes); whoever tries gets an error instead of the signal.
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" --exact \"$1\" --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .arg(CHILD_TEST)
+        .env(CHILD_FILE, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+    let said = said.lines().find_map(|line| line.split("acknowledged ").nth(1)).unwrap();
+    let acknowledged: usize = said.parse().unwrap();
+    assert!(acknowledged > 0);
+    // With room again everything acknowledged is there, and writing goes on.
+    let store = RedbStore::open(&path).await.unwrap();
+    let listing = store.list("k").await.unwrap();
+    let found = listing.entries.len();
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{found} found of {acknowledged}");
+    assert!(commit(&store, Txn::new().put("k", "v")).await > listing.revision);
+}
+
+/// Does nothing by itself: the check above runs this program again with a file to write and a small disk.
+#[tokio::test]
+async fn child_that_writes_until_its_disk_is_full() {
+    let Some(path) = std::env::var_os(CHILD_FILE) else { return };
+    let store = RedbStore::open(&path).await.unwrap();
+    let mut watch = store.watch("k", Revision(1)).await.unwrap();
+    let mut acknowledged = 0;
+    let full = loop {
+        let txn = Txn::new().put(format!("k{acknowledged:06}"), vec![1; 32 * 1024]);
+        match store.transact(txn).await {
+            Ok(_) => acknowledged += 1,
+            Err(full) => break full,
+        }
+    };
+    assert!(matches!(full, Error::Unavailable { .. }), "{full:?}");
+    println!("acknowledged {acknowledged}");
+    // From then on nothing is answered that cannot be known.
+    assert!(matches!(store.transact(Txn::new().delete("k")).await, Err(Error::Unavailable { .. })));
+    assert!(matches!(store.grant(DEADLINE).await, Err(Error::Unavailable { .. })));
+    let end = timeout(DEADLINE, async {
+        loop {
+            if let Err(end) = watch.next().await {
+                return end;
+            }
+        }
+    });
+    assert!(matches!(end.await.unwrap(), Error::Unavailable { .. }));
+    // Opened anew it can be read, though the disk is as full as before.
+    drop(store);
+    let store = RedbStore::open(path).await.unwrap();
+    assert!(store.list("k").await.unwrap().entries.len() >= acknowledged);
 }
 
 #[tokio::test]
@@ -220,7 +292,7 @@ async fn walk(steps: Vec<Step>) {
                 match (store.watch(prefix, Revision(after)).await, model.watch(prefix, after)) {
                     (Ok(mut watch), Some(expected)) => {
                         for batch in expected {
-                            assert_eq!(watch.next().await.unwrap(), batch);
+                            assert_eq!(next(&mut watch).await, batch);
                         }
                     }
                     (Err(Error::Compacted { oldest }), None) => assert_eq!(oldest.0, model.compacted),

@@ -21,7 +21,9 @@ use crate::{Batch, Error, Event, Result, Store, Watch};
 
 /// Batches waiting for the reader: enough to ride out a pause of scheduling, and at most as many transactions in
 /// memory.
-const BATCHES_MAX: usize = 16;
+const BATCHES_MAX: usize = 64;
+/// Room for so many makes it worth to ask for the stream again: each time etcd sends more than is taken.
+const BATCHES_RESUME: usize = BATCHES_MAX / 2;
 /// Pause before a broken stream is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -63,7 +65,7 @@ impl Follower {
             match end {
                 End::Dropped => return,
                 End::Full => {
-                    if reader.reserve().await.is_err() {
+                    if reader.reserve_many(BATCHES_RESUME).await.is_err() {
                         return;
                     }
                 }

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dujiang_store::EtcdStore;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -55,8 +57,8 @@ impl EtcdServer {
     /// SIGTERM, and waits for it to end.
     pub(crate) async fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-        assert!(kill.success());
+        let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        kill(process, Signal::SIGTERM).unwrap();
         let deadline = Instant::now() + DEADLINE;
         while child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < deadline, "etcd does not stop");

@@ -99,6 +99,22 @@ pub(crate) async fn the_changes_of_a_revision_come_together(fixture: Fixture) {
     assert_eq!(words(&first(store, "units/", listing.revision).await.unwrap()), ["units/d=1"]);
 }
 
+pub(crate) async fn a_revision_is_never_split(fixture: Fixture) {
+    let store = &fixture.store;
+    let mut watch = store.watch("", store.revision().await.unwrap()).await.unwrap();
+    let mut revisions = Vec::new();
+    // Sizes at which any page of a whole number of MiB ends within a revision.
+    for _ in 0..12 {
+        let large = vec![1_u8; 100 * 1024];
+        let txn = Txn::new().put("a", large.clone()).put("b", large.clone()).put("c", large);
+        revisions.push(commit(store, txn).await);
+    }
+    for revision in revisions {
+        let batch = next(&mut watch).await;
+        assert_eq!((batch.revision, batch.events.len()), (revision, 3));
+    }
+}
+
 pub(crate) async fn a_compacted_revision_is_refused(fixture: Fixture) {
     let store = &fixture.store;
     let start = store.revision().await.unwrap();
