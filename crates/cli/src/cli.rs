@@ -1,5 +1,6 @@
 //! The command line's shape: every subcommand with its help.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -36,6 +37,10 @@ pub struct Cli {
 /// One variant per file in `commands`, in the order of the help.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(commands::up::Args),
+    Down(commands::down::Args),
+    Status(commands::status::Args),
+    Logs(commands::logs::Args),
     Get(commands::get::Args),
     Apply(commands::apply::Args),
     Watch(commands::watch::Args),
@@ -46,13 +51,19 @@ enum Command {
     Manifest(commands::manifest::Args),
     Load(commands::load::Args),
     Verify(commands::verify::Args),
+    Drill(commands::drill::Args),
+    Control(commands::control::Args),
     Completion(commands::completion::Args),
     Version(commands::version::Args),
 }
 
 /// Reads the command line, does what it says, and turns the outcome into an exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(exit) = commands::guard::run(&args) {
+        return exit;
+    }
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
@@ -65,6 +76,10 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(cli.globals)?;
     match cli.command {
+        Command::Up(args) => commands::up::run(&args, &context),
+        Command::Down(args) => commands::down::run(&args, &context),
+        Command::Status(args) => commands::status::run(&args, &context),
+        Command::Logs(args) => commands::logs::run(&args, &context),
         Command::Get(args) => commands::get::run(&args, &context),
         Command::Apply(args) => commands::apply::run(&args, &context),
         Command::Watch(args) => commands::watch::run(&args, &context),
@@ -75,6 +90,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Manifest(args) => commands::manifest::run(&args, &context),
         Command::Load(args) => commands::load::run(&args, &context),
         Command::Verify(args) => commands::verify::run(&args, &context),
+        Command::Drill(args) => commands::drill::run(&args, &context),
+        Command::Control(args) => commands::control::run(&args, &context),
         Command::Completion(args) => commands::completion::run(&args, &mut Cli::command()),
         Command::Version(args) => commands::version::run(&args, &context),
     }

@@ -6,11 +6,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use dujiang_types::{Code, Problem};
+use serde::{Deserialize, Serialize};
 
+use crate::manifest::mistake::Refused;
 use crate::output::Paint;
 
 /// Why a command did not succeed; see the exit codes in `cli`.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     exit: u8,
     message: String,
@@ -66,6 +68,15 @@ impl Failure {
             cause = error.source();
         }
         Self::failed(message)
+    }
+
+    /// A manifest with mistakes: each on a line of its own.
+    pub fn of_manifest(refused: &Refused) -> Self {
+        let (count, noun) = match refused.mistakes.len() {
+            1 => (1, "mistake"),
+            count => (count, "mistakes"),
+        };
+        Self::usage(format!("{count} {noun} in {}; nothing was started\n{refused}", refused.file.display()))
     }
 
     /// Adds what to do about it.

@@ -1,5 +1,7 @@
 //! Every mistake in a manifest is named with its file, line and what would be right; all of them at once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -138,7 +140,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("program: dujiang-bank", "program: dujiang-bnak",
         "m.yaml:31:14: program `dujiang-bnak` is neither beside the `dujiang` binary nor in PATH; build it (`cargo build`) so that it lies in BESIDE, or give its path"),
     ("program: dujiang-bank", "program: ./target/bank",
-        "m.yaml:31:14: program `./target/bank` is not a file that can be run; give the path of an executable file"),
+        "m.yaml:31:14: program `./target/bank` is not the absolute path of a file that can be run; write a path from `/`, or the bare name of a program"),
     ("data_centers: [chengdu-1, chengdu-2, guiyang-1]", "data_centers: [chengdu-1, chengdu-2]",
         "m.yaml:52:38: application `bank` does not run in `guiyang-1`; add `guiyang-1` to the application's `data_centers`, or take the replica away\nm.yaml:59:38: application `bank` does not run in `guiyang-1`; add `guiyang-1` to the application's `data_centers`, or take the replica away\nm.yaml:66:38: application `bank` does not run in `guiyang-1`; add `guiyang-1` to the application's `data_centers`, or take the replica away"),
     ("- name: bank", "- name: postgres",

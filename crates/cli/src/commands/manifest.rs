@@ -30,7 +30,8 @@ enum Command {
 /// Runs the command.
 pub fn run(args: &Args, _context: &Context) -> Result<(), Failure> {
     let Command::Check { file } = &args.command;
-    let (manifest, _) = read(file)?;
+    let judged = Manifest::read(file, &Programs::of_this_process());
+    let (manifest, _) = judged.map_err(|refused| Failure::of_manifest(&refused))?;
     let Manifest { platform, data_centers, applications, units, .. } = manifest;
     output::line(format_args!(
         "{}: {platform} with {} data centers, {} applications and {} units {}",
@@ -40,20 +41,4 @@ pub fn run(args: &Args, _context: &Context) -> Result<(), Failure> {
         units.len(),
         Paint::stdout().green("is right"),
     ))
-}
-
-/// Reads a manifest; a wrong one is told to stderr mistake by mistake.
-pub fn read(file: &std::path::Path) -> Result<(Manifest, String), Failure> {
-    Manifest::read(file, &Programs::of_this_process()).map_err(|refused| {
-        let paint = Paint::stderr();
-        for line in refused.to_string().lines() {
-            let (place, rest) = line.split_once(": ").unwrap_or((line, ""));
-            eprintln!("{}: {rest}", paint.bold(place));
-        }
-        let (count, noun) = match refused.mistakes.len() {
-            1 => (1, "mistake"),
-            count => (count, "mistakes"),
-        };
-        Failure::usage(format!("{count} {noun} in {}; nothing was started", file.display()))
-    })
 }

@@ -5,13 +5,20 @@
 
 pub mod apply;
 pub mod completion;
+pub mod control;
 pub mod delete;
+pub mod down;
+pub mod drill;
 pub mod force_promote;
 pub mod get;
+pub mod guard;
 pub mod load;
+pub mod logs;
 pub mod manifest;
 pub mod move_unit;
 pub mod operations;
+pub mod status;
+pub mod up;
 pub mod verify;
 pub mod version;
 pub mod watch;

@@ -58,7 +58,8 @@ impl Programs {
     pub fn find(&self, program: &str) -> Option<PathBuf> {
         let runs = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
         if program.contains('/') {
-            return Some(PathBuf::from(program)).filter(runs);
+            // Agents run elsewhere than the person who writes the manifest: a relative path would mean another file.
+            return Some(PathBuf::from(program)).filter(|path| path.is_absolute()).filter(runs);
         }
         std::iter::once(&self.beside).chain(&self.path).map(|dir| dir.join(program)).find(runs)
     }
@@ -187,8 +188,9 @@ fn application(app: &ApplicationDraft, known: &Known<'_>, programs: &Programs, m
         && programs.find(&program.value).is_none()
     {
         let (wrong, right) = if program.value.contains('/') {
-            let wrong = format!("program `{}` is not a file that can be run", program.value);
-            (wrong, "give the path of an executable file".to_owned())
+            let wrong =
+                format!("program `{}` is not the absolute path of a file that can be run", program.value);
+            (wrong, "write a path from `/`, or the bare name of a program".to_owned())
         } else {
             let wrong =
                 format!("program `{}` is neither beside the `dujiang` binary nor in PATH", program.value);

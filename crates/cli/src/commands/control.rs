@@ -1,0 +1,36 @@
+//! `dujiang control`: the control plane's process.
+
+use std::net::SocketAddr;
+
+use dujiang_control::Options;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::logging;
+
+/// Run the control plane (`up` does this)
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  dujiang control --data /var/lib/dujiang --listen 127.0.1.1:7000")]
+pub struct Args {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Where the records are kept: redb:PATH or etcd:URL,URL [default: redb in --data]
+    #[arg(long)]
+    store: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    logging::to_stderr();
+    let folder = context.data().join("control");
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Failure::because(format!("cannot create {}", folder.display()), &e))?;
+    let store = args.store.clone().unwrap_or_else(|| format!("redb:{}", folder.join("store.redb").display()));
+    let options = Options { listen: args.listen, store, timing: dujiang_unit::Timing::default() };
+    context.block_on(async {
+        dujiang_control::serve(options)
+            .await
+            .map_err(|e| Failure::because("the control plane cannot run", &e))
+    })
+}

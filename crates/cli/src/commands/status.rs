@@ -1,0 +1,198 @@
+//! `dujiang status`
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use dujiang_control::Status;
+use dujiang_control::status::{ReplicaView, UnitView};
+use dujiang_types::DcId;
+use dujiang_types::report::ReplicaState;
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::{self, Format, Paint};
+use crate::table::{Cell, Table, Tone};
+use crate::view;
+
+/// Between two looks of `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Show how units, replicas, agents and gateways are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dujiang status
+  dujiang status --watch
+  dujiang status -o json | jq '.units[].unit.status.home'")]
+pub struct Args {
+    /// Show it again every second, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let client = Client::of(context)?;
+    context.block_on(async {
+        print(&client.get("/v1/status").await?, args.output, args.watch)?;
+        if !args.watch {
+            return Ok(());
+        }
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            match client.get("/v1/status").await {
+                Ok(status) => print(&status, args.output, true)?,
+                Err(failure) if failure.is_unreachable() => eprintln!("{}", failure.message()),
+                Err(failure) => return Err(failure),
+            }
+        }
+    })
+}
+
+fn print(status: &Status, format: Format, again: bool) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(status),
+        Format::Table => {
+            let clear = if again && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+            output::bytes(format!("{clear}{}", render(status, Paint::stdout())).as_bytes())
+        }
+    }
+}
+
+/// The status as tables.
+pub fn render(status: &Status, paint: Paint) -> String {
+    let mut out = units(status).render(paint);
+    out.push('\n');
+    out.push_str(&data_centers(status).render(paint));
+    for operation in &status.operations {
+        let last = operation.status.steps.last();
+        let last = last.map_or_else(String::new, |step| format!(": {} ({})", step.name, step.reason));
+        let _ = writeln!(out, "\n{} {}{last}", paint.yellow("at work"), operation.name);
+    }
+    for (key, why) in &status.unreadable {
+        let _ = writeln!(out, "\n{} {key}: {why}", paint.red("unreadable"));
+    }
+    out
+}
+
+/// A line per unit: changes only when something of note does.
+pub fn brief(status: &Status) -> String {
+    let mut out = String::new();
+    for (name, view) in &status.units {
+        let unit = &view.unit.status;
+        let _ = writeln!(out, "{name} {} in {} under epoch {}", unit.phase, unit.home, unit.epoch);
+    }
+    out
+}
+
+fn units(status: &Status) -> Table {
+    let mut table =
+        Table::new(&["UNIT", "HOME", "EPOCH", "PHASE", "SYNC SET", "REPLICAS", "LOSS OF HOME", ""]);
+    for (name, view) in &status.units {
+        let unit = &view.unit.status;
+        table.row([
+            name.as_str().into(),
+            unit.home.as_str().into(),
+            unit.epoch.to_string().into(),
+            Cell::new(unit.phase.to_string(), view::phase_tone(&unit.phase)),
+            unit.wanted_set().map_or_else(|| "-".to_owned(), view::sync_set).into(),
+            replicas(view).into(),
+            exposure(view),
+            if unit.phase.holds() { view.waiting.as_str() } else { "" }.into(),
+        ]);
+    }
+    table
+}
+
+fn replicas(view: &UnitView) -> String {
+    view.replicas
+        .iter()
+        .map(|(dc, replica)| format!("{dc} {}", state_of(replica)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// One word for a replica, and how far it is behind.
+fn state_of(replica: &ReplicaView) -> String {
+    let Some(report) = replica.report.as_ref().filter(|_| replica.known) else { return "unknown".to_owned() };
+    let word = match &report.state {
+        ReplicaState::Preparing { work } => work.as_str(),
+        ReplicaState::Stopped { .. } => "stopped",
+        ReplicaState::Starting => "starting",
+        ReplicaState::Detached { .. } => "detached",
+        ReplicaState::Following { streaming: true, .. } => "follows",
+        ReplicaState::Following { streaming: false, .. } => "connecting",
+        ReplicaState::Primary { open: true, .. } => "primary",
+        ReplicaState::Primary { open: false, .. } => "primary (closed)",
+    };
+    match replica.lag_bytes {
+        Some(lag) if lag > 0 => format!("{word} -{}", bytes(lag)),
+        _ => word.to_owned(),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let step = UNITS.iter().enumerate().rev().find(|(n, _)| count >> (10 * n) > 0);
+    let (n, unit) = step.unwrap_or((0, &"B"));
+    format!("{} {unit}", count >> (10 * n))
+}
+
+fn exposure(view: &UnitView) -> Cell {
+    let exposure = &view.exposure;
+    match (exposure.automatic, exposure.at_risk_bytes) {
+        (true, Some(0)) => Cell::new("nothing is lost", Tone::Good),
+        (true, Some(lag)) => Cell::new(format!("up to {}", bytes(lag)), Tone::Busy),
+        (true, None) => Cell::new("not known", Tone::Busy),
+        (false, _) => Cell::new(format!("needs an operator: {}", exposure.reason), Tone::Bad),
+    }
+}
+
+fn data_centers(status: &Status) -> Table {
+    let mut table = Table::new(&["DATA CENTER", "AGENT", "GATEWAY", "APPLICATIONS"]);
+    for (dc, agent) in &status.agents {
+        let apps = agent.instances.iter().filter(|(name, _)| name.as_str() != "gateway");
+        let apps = apps.map(|(name, instance)| match (agent.known, instance.ready) {
+            (false, _) => format!("{name} unknown"),
+            (true, true) => format!("{name} ready"),
+            (true, false) => format!("{name} not ready ({})", instance.note),
+        });
+        let known = match (agent.known, agent.age_ms) {
+            (true, _) => Cell::new("well", Tone::Good),
+            (false, Some(age)) => Cell::new(format!("unknown for {} s", age / 1000), Tone::Bad),
+            (false, None) => Cell::new("unknown", Tone::Bad),
+        };
+        table.row([dc.as_str().into(), known, gateway(status, dc), view::join(apps).into()]);
+    }
+    table
+}
+
+fn gateway(status: &Status, dc: &DcId) -> Cell {
+    let Some(view) = status.gateways.get(dc) else { return Cell::new("unknown", Tone::Bad) };
+    let Some(report) = view.report.as_ref().filter(|_| view.known) else {
+        return Cell::new("unknown", Tone::Bad);
+    };
+    let held: u64 = report.held.values().sum();
+    if report.table < status.routing {
+        Cell::new(format!("table {} of {}", report.table, status.routing), Tone::Busy)
+    } else if held > 0 {
+        Cell::new(format!("holds {held} requests"), Tone::Busy)
+    } else {
+        Cell::new("well", Tone::Good)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_down_to_a_unit() {
+        let sizes = [0, 1023, 1024, 5 << 20, 3 << 40].map(bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1 KiB", "5 MiB", "3 TiB"]);
+    }
+}

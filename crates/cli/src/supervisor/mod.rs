@@ -1,0 +1,291 @@
+//! The supervisor behind `dujiang up`: from a manifest and a folder to a serving platform, and back.
+
+pub mod children;
+pub mod folder;
+pub mod payment;
+pub mod ports;
+pub mod processes;
+pub mod readiness;
+pub mod report;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use dujiang_agent::files;
+use dujiang_control::Status;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+use self::children::{Children, POWER_LOOK_EVERY};
+use self::folder::{Folder, Lock};
+use self::report::{Reporter, Summary};
+use crate::client::Client;
+use crate::commands::version::VERSION;
+use crate::failure::Failure;
+use crate::logging;
+use crate::manifest::Manifest;
+use crate::manifest::check::Programs;
+use crate::platform::Running;
+
+/// The control plane opens a file and listens.
+const CONTROL_START_MAX: Duration = Duration::from_secs(15);
+/// Databases are made, cloned or recovered meanwhile. Longer than this something is wrong, or it is a large platform
+/// that goes on starting by itself.
+const SERVE_MAX: Duration = Duration::from_secs(180);
+/// Folders under which distributions put PostgreSQL, one per major version.
+const POSTGRES_ROOT: &str = "/usr/lib/postgresql";
+
+/// What to run and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The manifest; `None` resumes with the one in force.
+    pub manifest: Option<PathBuf>,
+    /// The folder.
+    pub data: PathBuf,
+}
+
+/// How a supervisor's run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was stopped in order.
+    Stopped,
+    /// Another supervisor runs the platform of this folder.
+    RunsAlready(u32),
+}
+
+/// Runs a platform until this process is told to end. The manifest is judged before anything is touched.
+pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Failure> {
+    let began = Instant::now();
+    let mut signals = Signals::new()?;
+    let (manifest, text) = read_manifest(options)?;
+    check_postgres(Path::new(POSTGRES_ROOT))?;
+    let folder = Folder::prepare(&options.data)?;
+    let lock = match folder.lock()? {
+        Ok(lock) => lock,
+        Err(pid) => return Ok(Outcome::RunsAlready(pid)),
+    };
+    let log = folder.supervisor_log();
+    let file =
+        folder::open_log(&log).map_err(|e| Failure::because(format!("cannot open {}", log.display()), &e))?;
+    logging::to_file(file);
+    tracing::info!(version = VERSION, platform = %manifest.platform, data = %folder.path().display(), "the supervisor begins");
+    ports::check(&manifest, folder.path())?;
+    let supervisor = Supervisor::new(folder, manifest, lock)?;
+    let result = tokio::select! {
+        result = supervisor.live(&text, began, reporter) => result.map(|never| match never {}),
+        name = signals.next() => {
+            tracing::info!(signal = name, "told to end");
+            Ok(Outcome::Stopped)
+        }
+    };
+    if let Err(failure) = &result {
+        tracing::error!(why = failure.message(), "giving up");
+    }
+    reporter.say("stopping: gateways and applications, then databases, then the rest");
+    supervisor.stop().await;
+    tracing::info!("everything is stopped");
+    result
+}
+
+/// A manifest from the file given, or else the one in force.
+fn read_manifest(options: &Options) -> Result<(Manifest, String), Failure> {
+    let file = options.manifest.clone().unwrap_or_else(|| options.data.join("manifest.yaml"));
+    if options.manifest.is_none() && !file.exists() {
+        return Err(Failure::usage(format!("there is no platform in {} yet", options.data.display()))
+            .hint("say what it consists of with -f MANIFEST, for example -f examples/two-regions.yaml"));
+    }
+    Manifest::read(&file, &Programs::of_this_process()).map_err(|refused| Failure::of_manifest(&refused))
+}
+
+fn check_postgres(root: &Path) -> Result<(), Failure> {
+    let versions = std::fs::read_dir(root);
+    let found = versions
+        .is_ok_and(|mut dirs| dirs.any(|dir| dir.is_ok_and(|dir| dir.path().join("bin/initdb").exists())));
+    if found {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("PostgreSQL is not installed: there is no {}/*/bin/initdb", root.display()))
+        .hint("install it from the distribution: scripts/install-deps, or `apt-get install postgresql`"))
+}
+
+/// The signals that mean "end in order".
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|e| Failure::because("cannot listen for signals", &e));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// What cannot happen.
+enum Never {}
+
+struct Supervisor {
+    folder: Folder,
+    manifest: Manifest,
+    client: Client,
+    /// Everything here runs on one thread; never borrowed over an await.
+    children: RefCell<Children>,
+    _lock: Lock,
+}
+
+impl Supervisor {
+    fn new(folder: Folder, manifest: Manifest, lock: Lock) -> Result<Self, Failure> {
+        let children = Children::new(&folder, &manifest)?;
+        let client = Client::new(children.control_url())?;
+        Ok(Self { folder, manifest, client, children: RefCell::new(children), _lock: lock })
+    }
+
+    /// Starts everything and keeps it running. Returns only if the platform cannot be started at all.
+    async fn live(&self, text: &str, began: Instant, reporter: &Reporter) -> Result<Never, Failure> {
+        self.write_manifest(text)?;
+        self.start_control(reporter).await?;
+        reporter.say("putting what the manifest says");
+        readiness::apply(&self.client, &self.manifest).await?;
+        children::stop_strangers(&self.folder, &self.manifest).await;
+        self.children.borrow_mut().start_agents(&self.manifest);
+        let power = async {
+            loop {
+                sleep(POWER_LOOK_EVERY).await;
+                self.children.borrow_mut().obey_power();
+            }
+        };
+        let serve = async {
+            match self.wait_until_serving(reporter).await {
+                Ok(()) => reporter.serving(&self.pay(began).await),
+                Err(missing) => reporter.not_serving(&missing),
+            }
+            self.show(reporter).await
+        };
+        tokio::select! {
+            never = power => Ok(never),
+            never = serve => Ok(never),
+        }
+    }
+
+    fn write_manifest(&self, text: &str) -> Result<(), Failure> {
+        let path = self.folder.manifest();
+        let write = files::write_durably(&path, text.as_bytes(), files::MODE_PUBLIC);
+        write.map_err(|e| Failure::because(format!("cannot write {}", path.display()), &e))?;
+        let running = Running {
+            version: VERSION.to_owned(),
+            program: std::env::current_exe().unwrap_or_default(),
+            supervisor: std::process::id(),
+            control: self.client.base().to_owned(),
+            platform: self.manifest.platform.to_string(),
+        };
+        let path = Running::path(self.folder.path());
+        files::write_json(&path, &running)
+            .map_err(|e| Failure::because(format!("cannot write {}", path.display()), &e))
+    }
+
+    async fn start_control(&self, reporter: &Reporter) -> Result<(), Failure> {
+        self.children.borrow_mut().start_control(&self.manifest);
+        let deadline = Instant::now() + CONTROL_START_MAX;
+        loop {
+            reporter.say("waiting for the control plane");
+            let answered = self.client.get::<Status>("/v1/status").await;
+            let Err(failure) = answered else { return Ok(()) };
+            let trouble = self.children.borrow().control_trouble();
+            if Instant::now() > deadline || !failure.is_unreachable() {
+                let why = trouble.unwrap_or_else(|| failure.message().to_owned());
+                let log = self.folder.path().join("log/control.log");
+                return Err(Failure::failed(format!("the control plane did not start: {why}"))
+                    .hint(format!("its log says why: {}", log.display())));
+            }
+            sleep(readiness::LOOK_EVERY).await;
+        }
+    }
+
+    /// What is still missing, if it takes too long.
+    async fn wait_until_serving(&self, reporter: &Reporter) -> Result<(), String> {
+        let deadline = Instant::now() + SERVE_MAX;
+        let is_off = |dc: &str| self.folder.path().join("run/power-off").join(dc).exists();
+        loop {
+            let missing = match self.client.get::<Status>("/v1/status").await {
+                Ok(status) => readiness::missing(&self.manifest, &status, is_off),
+                Err(failure) => Some(failure.message().to_owned()),
+            };
+            let Some(missing) = missing else { return Ok(()) };
+            let troubles = self.children.borrow().agent_troubles();
+            let missing =
+                if troubles.is_empty() { missing } else { format!("{missing}; {}", troubles.join("; ")) };
+            if Instant::now() > deadline {
+                return Err(missing);
+            }
+            reporter.say(&missing);
+            sleep(readiness::LOOK_EVERY).await;
+        }
+    }
+
+    /// Makes the first payment and sums up where everything is.
+    async fn pay(&self, began: Instant) -> Summary {
+        let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let serving_ms = ms(began);
+        let gateways: Vec<(String, String)> = (self.manifest.data_centers.iter())
+            .map(|(dc, spec)| (dc.to_string(), format!("http://{}", spec.gateway_address())))
+            .collect();
+        let paid = match gateways.first() {
+            Some((_, gateway)) => payment::first(&self.manifest, gateway).await,
+            None => Ok(None),
+        };
+        let (payment, trouble) = match paid {
+            Ok(payment) => (payment, None),
+            Err(failure) => {
+                tracing::error!(why = failure.message(), "no first payment");
+                (None, Some(failure.message().to_owned()))
+            }
+        };
+        tracing::info!(serving_ms, paid = payment.is_some(), "the platform serves");
+        Summary {
+            platform: self.manifest.platform.to_string(),
+            data_centers: self.manifest.data_centers.len(),
+            units: self.manifest.units.len(),
+            control: self.client.base().to_owned(),
+            gateways,
+            data: self.folder.path().to_owned(),
+            payment,
+            trouble,
+            serving_ms,
+            first_payment_ms: ms(began),
+        }
+    }
+
+    /// The live status, for ever.
+    async fn show(&self, reporter: &Reporter) -> Never {
+        loop {
+            if let Some(every) = reporter.shows_status_every() {
+                reporter.status(self.client.get::<Status>("/v1/status").await.as_ref());
+                sleep(every).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn stop(self) {
+        self.children.into_inner().stop().await;
+        // Without it nobody asks a control plane that is gone.
+        if let Err(error) = files::remove_file(&Running::path(self.folder.path())) {
+            tracing::warn!(%error, "the record of the running platform cannot be removed");
+        }
+    }
+}
