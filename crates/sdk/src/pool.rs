@@ -19,8 +19,11 @@ use crate::units::UnitEntry;
 pub const SESSIONS_MAX: usize = 24;
 /// How long a request waits for a free session before it is turned away.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// Loopback or the same data center: a database that does not answer a connection this fast does not serve.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long TCP may take: loopback or the same data center.
+const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a session may take to be admitted. After a failover a whole pool connects at once, and every password
+/// costs both sides thousands of hashes.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Unacknowledged data for this long means that the peer's machine is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -67,7 +70,7 @@ impl Pool {
             .password(secret.password(&entry.unit, &entry.role))
             .application_name(application_name)
             .options(SETTINGS)
-            .connect_timeout(CONNECT_MAX)
+            .connect_timeout(TCP_CONNECT_MAX)
             .tcp_user_timeout(TCP_USER_TIMEOUT)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)
