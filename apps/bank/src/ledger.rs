@@ -256,8 +256,8 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_schema() {
-        let schema = include_str!("sql/001_ledger.sql");
         use PostingKind::{Deposit, Reversal, Transfer, TransferIn, TransferOut, TransitReturn};
+        let schema = include_str!("sql/001_ledger.sql");
         for kind in [Deposit, Transfer, TransferOut, TransferIn, Reversal, TransitReturn] {
             assert!(schema.contains(&format!("'{kind}'")));
             assert_eq!(PostingKind::parse(kind.as_str()).unwrap(), kind);

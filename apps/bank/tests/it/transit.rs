@@ -140,7 +140,7 @@ async fn a_message_is_sent_only_once_its_transfer_is_durable() {
     let slot = a[..5].parse::<u16>().unwrap();
     let slots = format!("{slot}-{slot}");
     world.units[0].bank.write_units(&slots, &gateway, port);
-    let elsewhere = if slot == 0 { 1 } else { 0 };
+    let elsewhere = u16::from(slot == 0);
     let elsewhere = dujiang_types::Slot::new(elsewhere).unwrap();
     let to = dujiang_routing::AccountNumber::new(elsewhere, 1).unwrap().to_string();
     // The file is looked at every second.
