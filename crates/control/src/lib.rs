@@ -80,7 +80,7 @@ impl Control {
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let shared = Shared::load(store, timing).await?;
-        let router = api::router(Arc::clone(&shared)).map_err(|source| bind(source.into()))?;
+        let router = api::router(Arc::clone(&shared));
         tracing::info!(%address, "the control plane serves");
         Ok(Self {
             address,

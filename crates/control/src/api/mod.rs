@@ -73,16 +73,18 @@ fn routes() -> OpenApiRouter<App> {
 }
 
 /// Everything the control plane serves.
-pub(crate) fn router(shared: Arc<Shared>) -> Result<Router, serde_json::Error> {
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let (router, document) = routes().split_for_parts();
-    let app = App { shared, document: Arc::from(serde_json::to_string(&document)?) };
-    Ok(router
+    let document =
+        serde_json::to_string(&document).expect("the document has text for keys and no numbers that fail");
+    let app = App { shared, document: Arc::from(document) };
+    router
         .method_not_allowed_fallback(around::method_not_allowed)
         .fallback(around::not_found)
         .layer(middleware::from_fn(around::to_the_end))
         .layer(middleware::from_fn(around::as_problem))
         .layer(middleware::from_fn_with_state(app.clone(), around::account))
-        .with_state(app))
+        .with_state(app)
 }
 
 #[cfg(test)]
