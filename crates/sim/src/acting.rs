@@ -4,7 +4,7 @@
 use dujiang_types::report::StandbyReport;
 use dujiang_types::unit::{SyncSet, Unit};
 use dujiang_types::{DcId, Epoch, Lsn, Position};
-use dujiang_unit::agent::{Action, Data, Local, Process as Seen, Step};
+use dujiang_unit::agent::{PROMOTE, Action, Data, Local, Process as Seen, Step};
 
 use crate::Sabotage;
 use crate::event::{Event, Then};
@@ -34,7 +34,8 @@ impl World {
     /// Everything an agent can know of its replica now.
     pub fn observe(&mut self, at: At) -> Local {
         self.follow_confirmation(at);
-        let replica = self.replica(at);
+        let (replica, promoting) = (self.replica(at), self.is_promoting(at));
+        let leads_twice = self.options.sabotages(Sabotage::LeadTwice);
         let data = match self.db(at).content {
             Content::Absent => Data::Absent,
             Content::Broken => Data::Broken,
@@ -42,12 +43,12 @@ impl World {
         };
         Local {
             epoch_seen: replica.epoch_seen,
-            primary_epoch: replica.primary_epoch.filter(|_| !self.options.sabotages(Sabotage::LeadTwice)),
+            primary_epoch: replica.primary_epoch.filter(|_| !leads_twice),
             data,
             process: self.observe_process(at),
             diverged: matches!(replica.mismatch, Some(Mismatch::Diverged | Mismatch::Ahead)),
             starved: replica.mismatch == Some(Mismatch::Removed),
-            busy: replica.busy,
+            busy: if promoting { Some(PROMOTE) } else { replica.busy },
         }
     }
 
@@ -215,7 +216,11 @@ impl World {
         if self.replica(at).noting && action != Action::StopNow {
             return;
         }
-        self.say(Proc::Agent(at.dc), || format!("{at}: {action:?}, because {}", step.why));
+        let again = self.replica(at).last_action.as_ref() == Some(&action);
+        if !again {
+            self.say(Proc::Agent(at.dc), || format!("{at}: {action:?}, because {}", step.why));
+            self.replica_mut(at).last_action = Some(action.clone());
+        }
         self.fault_at_action(at);
         if !self.processes.runs(Proc::Agent(at.dc)) {
             return;
@@ -247,6 +252,7 @@ impl World {
             }
             Then::Promote(step) => {
                 if let Some(Action::Promote { epoch, set }) = step.action {
+                    // The agent says so from before the note until the fence is written.
                     replica.primary_epoch = Some(epoch);
                     self.fault_at_action(at);
                     self.promote(at, epoch, &set);
@@ -302,6 +308,10 @@ impl World {
                 self.stop_in_order(at);
             }
             Action::Promote { .. } | Action::StopNow => {}
+        }
+        if matches!(action, Action::SetSync { .. }) {
+            // Confirming takes many looks; the regular ones will do.
+            return;
         }
         let soon = self.between(5 * MS, 30 * MS);
         self.after(soon, Proc::Agent(at.dc), Event::Glance { at });

@@ -6,7 +6,7 @@ use dujiang_types::api::{AgentReply, AgentReport, PromiseReply, PromiseRequest};
 use dujiang_types::report::ReplicaReport;
 use dujiang_types::unit::{SyncSet, Unit};
 use dujiang_types::{Epoch, Revision};
-use dujiang_unit::agent::{self, AgentView};
+use dujiang_unit::agent::{self, Action, AgentView};
 use dujiang_unit::lease::{Held, Promises};
 
 use crate::event::{Event, Message};
@@ -28,12 +28,14 @@ const SENT_MAX: usize = 16;
 pub struct Guard {
     /// The lease it was last told, in milliseconds of its machine's clock.
     pub lease: Option<(Epoch, u64)>,
+    /// When its timer fires next.
+    pub timer: Option<Us>,
 }
 
 impl Guard {
     /// A new guard knows of no lease.
     pub fn forget(&mut self) {
-        self.lease = None;
+        *self = Self::default();
     }
 }
 
@@ -78,6 +80,8 @@ pub struct Replica {
     pub probe: Option<(usize, Us)>,
     /// When a real write last came back.
     pub probed: Us,
+    /// The action last carried out, so that a repeated one is told once.
+    pub last_action: Option<Action>,
     /// What to report.
     pub report: Option<ReplicaReport>,
     /// Only with planted bugs: says it is detached although its receiver lives.
@@ -101,6 +105,7 @@ impl Replica {
             confirmed: None,
             probe: None,
             probed: 0,
+            last_action: None,
             report: None,
             pretends_detached: false,
             round: None,
@@ -333,20 +338,31 @@ impl World {
         if newer {
             guard.lease = Some((epoch, until_ms));
         }
-        let due = self.until_clock_ms(at.dc, until_ms);
-        self.after(due, Proc::Guard(at), Event::Deadline { at });
+        self.set_timer(at);
+    }
+
+    fn set_timer(&mut self, at: At) {
+        let Some((_, until_ms)) = self.guard(at).lease else { return };
+        let due = self.now + self.until_clock_ms(at.dc, until_ms);
+        if self.guard(at).timer.is_some_and(|timer| timer <= due) {
+            return;
+        }
+        self.agents[at.dc].guard_mut(at.unit).timer = Some(due);
+        self.after(due - self.now, Proc::Guard(at), Event::Deadline { at });
     }
 
     pub(crate) fn deadline(&mut self, at: At) {
+        self.agents[at.dc].guard_mut(at.unit).timer = None;
         let now_ms = self.clock_ms(at.dc);
-        let over = self.guard(at).lease.is_some_and(|(_, until_ms)| now_ms >= until_ms);
-        if over && self.processes.alive(Proc::Postgres(at)) {
-            let life = self.processes.life(Proc::Postgres(at));
-            self.say(Proc::Guard(at), || "the lease has run out: the database is stopped at once".to_owned());
-            // SIGQUIT, and SIGKILL if that is not enough.
-            let takes = if self.chance(100) { self.between(50 * MS, 250 * MS) } else { self.between(MS, 20 * MS) };
-            self.after(takes, Proc::World, Event::Killed { at, life });
+        if self.guard(at).lease.is_none_or(|(_, until_ms)| now_ms < until_ms) {
+            self.set_timer(at);
+            return;
         }
+        let life = self.processes.life(Proc::Postgres(at));
+        self.say(Proc::Guard(at), || "the lease has run out: the database is stopped at once".to_owned());
+        // SIGQUIT, and SIGKILL if that is not enough.
+        let takes = if self.chance(100) { self.between(50 * MS, 250 * MS) } else { self.between(MS, 20 * MS) };
+        self.after(takes, Proc::World, Event::Killed { at, life });
     }
 
     pub(crate) fn killed(&mut self, at: At, life: u64) {
