@@ -152,16 +152,12 @@ impl Job<'_> {
         let mut exchange = Exchange::new(&mut connection, method, &mut message.head, &mut message.payload);
         let mut watch = Watch { moved_at: Instant::now(), progress: 0 };
         let ended = loop {
-            match tokio::time::timeout(TICK, exchange.run()).await {
-                Ok(ended) => break ended.map_err(|broken| failed(&broken, exchange.sent, target)),
-                Err(_) => {
-                    if let Some(why) =
-                        watch.gives_up(self, message.request.repeatable(), routed, target, &exchange)
-                    {
-                        let failed = if exchange.sent == 0 { Failed::Unsent } else { Failed::Sent(why) };
-                        break Err((failed, false));
-                    }
-                }
+            if let Ok(ended) = tokio::time::timeout(TICK, exchange.run()).await {
+                break ended.map_err(|broken| failed(&broken, exchange.sent, target));
+            }
+            let repeatable = message.request.repeatable();
+            if let Some(failed) = watch.gives_up(self, repeatable, routed, target, &exchange) {
+                break Err((failed, false));
             }
         };
         let (head, in_step) = ended?;
@@ -302,18 +298,25 @@ impl Watch {
         routed: &Routed,
         target: &Target,
         exchange: &Exchange<'_>,
-    ) -> Option<&'static str> {
+    ) -> Option<Failed> {
         if exchange.progress != self.progress {
             self.progress = exchange.progress;
             self.moved_at = Instant::now();
         }
-        if self.moved_at.elapsed() >= job.worker.limits.first_byte_max || job.started.elapsed() >= TOTAL_MAX {
-            return Some("The answer did not come in time.");
+        let still = self.moved_at.elapsed();
+        if exchange.starved && still >= job.worker.limits.stall_max {
+            return Some(Failed::Payload(PayloadError::Slow));
+        }
+        let failed = |why| if exchange.sent == 0 { Failed::Unsent } else { Failed::Sent(why) };
+        if !exchange.starved && still >= job.worker.limits.first_byte_max
+            || job.started.elapsed() >= TOTAL_MAX
+        {
+            return Some(failed("The answer did not come in time."));
         }
         // An answer of an old home or of a dead instance will never come; with its key the request can be
         // brought to the new one.
         let hopeless = job.has_moved(routed) || target.health.as_ref().is_some_and(|health| health.is_down());
-        (repeatable && hopeless).then_some("The unit has moved, or the instance is down.")
+        (repeatable && hopeless).then(|| failed("The unit has moved, or the instance is down."))
     }
 }
 

@@ -140,6 +140,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) sent: u64,
     /// Bytes received or sent so far; changes whenever something moves.
     pub(crate) progress: u64,
+    /// True while the next piece of the client's body is awaited.
+    pub(crate) starved: bool,
     all_sent: bool,
     send_error: Option<io::Error>,
 }
@@ -164,6 +166,7 @@ impl<'a> Exchange<'a> {
             stream,
             sent: 0,
             progress: 0,
+            starved: false,
             all_sent: false,
             send_error: None,
         }
@@ -220,7 +223,9 @@ impl<'a> Exchange<'a> {
                 self.progress += wrote as u64;
             }
             let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+            self.starved = true;
             let data = ready!(stream.poll_data(cx)).map_err(Broken::Payload)?;
+            self.starved = false;
             let chunked = stream.length.is_none();
             self.out.clear();
             self.out_from = 0;
