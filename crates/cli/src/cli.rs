@@ -53,6 +53,8 @@ enum Command {
     Verify(commands::verify::Args),
     Drill(commands::drill::Args),
     Control(commands::control::Args),
+    Agent(commands::agent::Args),
+    Gateway(commands::gateway::Args),
     Completion(commands::completion::Args),
     Version(commands::version::Args),
 }
@@ -92,6 +94,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Verify(args) => commands::verify::run(&args, &context),
         Command::Drill(args) => commands::drill::run(&args, &context),
         Command::Control(args) => commands::control::run(&args, &context),
+        Command::Agent(args) => commands::agent::run(&args, &context),
+        Command::Gateway(args) => commands::gateway::run(&args, &context),
         Command::Completion(args) => commands::completion::run(&args, &mut Cli::command()),
         Command::Version(args) => commands::version::run(&args, &context),
     }

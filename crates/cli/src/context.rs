@@ -14,16 +14,23 @@ pub struct Globals {
     /// The platform's folder [default: /var/lib/dujiang for root, else ~/.local/share/dujiang]
     #[arg(long, global = true, env = "DUJIANG_DATA", value_name = "DIR", hide_env = true)]
     data: Option<PathBuf>,
-    /// The control plane's URL [default: that of the platform in --data]
-    #[arg(long, global = true, env = "DUJIANG_CONTROL", value_name = "URL", hide_env = true)]
-    control: Option<String>,
+    /// The control plane's URL; several are tried in turn [default: that of the platform in --data]
+    #[arg(
+        long,
+        global = true,
+        env = "DUJIANG_CONTROL",
+        value_name = "URL",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    control: Vec<String>,
 }
 
 /// What every subcommand shares.
 #[derive(Debug)]
 pub struct Context {
     data: PathBuf,
-    control: Option<String>,
+    control: Vec<String>,
 }
 
 impl Context {
@@ -44,7 +51,17 @@ impl Context {
 
     /// The control plane's URL, if it was given.
     pub fn control(&self) -> Option<&str> {
-        self.control.as_deref()
+        self.control.first().map(String::as_str)
+    }
+
+    /// Every URL of the control plane that was given; for processes that cannot do without.
+    pub fn controls(&self) -> Result<Vec<String>, Failure> {
+        if self.control.is_empty() {
+            return Err(
+                Failure::usage("the control plane's URL is missing").hint("name it with --control URL")
+            );
+        }
+        Ok(self.control.clone())
     }
 
     /// Runs a future on a single-threaded runtime: for everything that mostly waits.

@@ -3,6 +3,7 @@
 //! [`Context::block_on`](crate::context::Context::block_on). The doc comment of `Args` is its help; its variant
 //! stands in `cli::Command`.
 
+pub mod agent;
 pub mod apply;
 pub mod completion;
 pub mod control;
@@ -10,6 +11,7 @@ pub mod delete;
 pub mod down;
 pub mod drill;
 pub mod force_promote;
+pub mod gateway;
 pub mod get;
 pub mod guard;
 pub mod load;
