@@ -2,11 +2,16 @@
 //!
 //! * [`guard`]: the process that holds a primary's lease.
 //! * [`process`]: starts, adopts, watches and stops processes.
+//! * [`postgres`]: one replica of a unit, from nothing to primary and back.
+//! * [`run`]: the agent itself.
 
 pub mod clock;
 pub mod files;
 pub mod guard;
+mod host;
 pub mod postgres;
 pub mod proc;
 pub mod process;
 pub mod secret;
+
+pub use host::{AgentError, Options, run};

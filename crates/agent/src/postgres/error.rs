@@ -67,6 +67,11 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
+    /// True if it only says that somebody else is not ready, so that trying again soon makes sense.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Sql { .. } | Self::Timeout(_) | Self::State(_))
+    }
+
     /// The error with its causes, in one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -74,7 +74,7 @@ impl Replica {
     }
 
     /// Replaces whatever is here by a copy of `from`. Log that only this replica has is kept first.
-    pub async fn clone_from(&self, from: &Upstream) -> Result<(), PostgresError> {
+    pub async fn copy_from(&self, from: &Upstream) -> Result<(), PostgresError> {
         let session = self.connect_upstream(from).await?;
         self.keep_slot(&session).await?;
         if self.data() == Data::Present {

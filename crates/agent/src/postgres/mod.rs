@@ -18,6 +18,7 @@ mod standby;
 mod state;
 pub mod wal;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub programs: Programs,
     /// A program with the stages `guard` and `exec-postgres`: the `dujiang` binary.
     pub guard: PathBuf,
+    /// Added to the environment of everything that is started.
+    pub env: BTreeMap<String, String>,
     /// Sizes.
     pub tuning: Tuning,
 }

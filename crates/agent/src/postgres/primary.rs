@@ -41,7 +41,7 @@ impl Replica {
         if self.state().primary_epoch >= Some(epoch) {
             return Err(PostgresError::State(format!("was primary of epoch {epoch} already")));
         }
-        if !self.leased().await? {
+        if self.lease_left_ms().await.is_none_or(|left_ms| left_ms == 0) {
             return Err(PostgresError::State("the guard holds no lease".to_owned()));
         }
         let session = self.session().await?;

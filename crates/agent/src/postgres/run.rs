@@ -1,6 +1,5 @@
 //! Starting PostgreSQL under a guard, and stopping it for certain.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -209,13 +208,26 @@ impl Replica {
             name: format!("guard-{}", self.settings.unit),
             program: self.settings.guard.clone(),
             args: vec!["guard".to_owned(), "--spec".to_owned(), spec_file.display().to_string()],
-            env: BTreeMap::new(),
+            env: self.settings.env.clone(),
             dir: PathBuf::from("/"),
             log: self.log_file(),
             record: self.run_file(".json"),
             ready: None,
         })?;
         Ok(Run { process, guard: Arc::new(Client::new(&token)), token })
+    }
+
+    /// Returns when what runs now has ended; never if nothing runs.
+    pub async fn wait_end(&self) {
+        match self.current_run() {
+            Some(run) if run.process.exited().is_none() => drop(run.process.wait().await),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Moves a log that has grown large aside.
+    pub fn rotate_log(&self) -> io::Result<()> {
+        crate::process::rotate(&self.log_file())
     }
 
     /// Extends the lease of the running PostgreSQL until that moment of `CLOCK_BOOTTIME`.
@@ -225,18 +237,11 @@ impl Replica {
         status.refused.map_or(Ok(()), |why| Err(PostgresError::GuardRefuses(why)))
     }
 
-    /// True if the guard answers and holds a lease that has not lapsed.
-    pub(super) async fn leased(&self) -> Result<bool, PostgresError> {
-        let run = self.current_run().ok_or_else(|| PostgresError::State("nothing runs".to_owned()))?;
-        let status = run.guard.status().await.map_err(PostgresError::GuardSilent)?;
-        Ok(matches!(status.lease, Lease::Held { left_ms } if left_ms > 0))
-    }
-
-    /// Fails if the guard does not answer: nobody would stop the primary then, see [`Replica::stop_now`].
-    pub async fn check_guard(&self) -> Result<(), PostgresError> {
-        match self.current_run() {
-            Some(run) => run.guard.status().await.map(drop).map_err(PostgresError::GuardSilent),
-            None => Ok(()),
+    /// Milliseconds left of the lease the guard holds; `None` if it holds none or does not answer.
+    pub async fn lease_left_ms(&self) -> Option<u64> {
+        match self.current_run()?.guard.status().await.ok()?.lease {
+            Lease::Held { left_ms } => Some(left_ms),
+            Lease::None | Lease::Lapsed => None,
         }
     }
 

@@ -74,7 +74,7 @@ fn is_written(file: &Path, byte: Lsn) -> io::Result<bool> {
             let address = header[8..].try_into().map_or(0, u64::from_le_bytes);
             return Ok(address == page);
         }
-        if page % SEGMENT_BYTES == 0 {
+        if page.is_multiple_of(SEGMENT_BYTES) {
             return Ok(false);
         }
         page -= PAGE_BYTES;

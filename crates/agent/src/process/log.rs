@@ -14,7 +14,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// Moves a log that has grown too large aside (`.1`, replacing an older one). The writer keeps its descriptor, so
 /// the content is copied and the file truncated; lines written in between are lost, which a log can bear.
-pub(super) fn rotate(path: &Path) -> io::Result<()> {
+pub fn rotate(path: &Path) -> io::Result<()> {
     rotate_beyond(path, LOG_BYTES_MAX)
 }
 

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use keep::{Keeper, Status};
+pub use log::rotate;
 
 use crate::secret::hex;
 use crate::{files, proc};

@@ -1,5 +1,7 @@
 //! The drivers against real processes and a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 mod faults;
 mod guard;
 mod process;

@@ -38,7 +38,8 @@ async fn a_unit_is_formed_and_serves_only_once_a_commit_is_confirmed() {
     client.batch_execute("SELECT dujiang.enter(1)").await.unwrap();
     let stale = client.batch_execute("SELECT dujiang.enter(2)").await.unwrap_err();
     assert_eq!(stale.code().unwrap().code(), "DJ001");
-    let weak = client.batch_execute("SET synchronous_commit = local; SELECT dujiang.enter(1)").await.unwrap_err();
+    let weak =
+        client.batch_execute("SET synchronous_commit = local; SELECT dujiang.enter(1)").await.unwrap_err();
     assert_eq!(weak.code().unwrap().code(), "DJ002");
     for forbidden in ["UPDATE dujiang.fence SET epoch = 9", "SELECT pg_promote()"] {
         let denied = client.batch_execute(forbidden).await.unwrap_err();
@@ -83,7 +84,10 @@ async fn a_sealed_primary_hands_over_all_it_has() {
     a.replica.set_sync(&set(1, &["b"])).await.unwrap();
     a.replica.open_admission().await.unwrap();
     let client = a.connect().await.unwrap();
-    client.batch_execute("CREATE TABLE t (n int); INSERT INTO t SELECT generate_series(1, 1000)").await.unwrap();
+    client
+        .batch_execute("CREATE TABLE t (n int); INSERT INTO t SELECT generate_series(1, 1000)")
+        .await
+        .unwrap();
     a.replica.checkpoint().await.unwrap();
 
     a.replica.seal(PATIENCE).await.unwrap();
@@ -93,9 +97,10 @@ async fn a_sealed_primary_hands_over_all_it_has() {
     };
     assert_eq!(sealed.timeline, 2);
     // Past the start of the shutdown checkpoint: the target has everything.
-    b.until("replay past the seal", |process| {
-        matches!(process, Process::Standby { replayed: Some(at), .. } if *at > sealed.flushed)
-    })
+    b.until(
+        "replay past the seal",
+        |process| matches!(process, Process::Standby { replayed: Some(at), .. } if *at > sealed.flushed),
+    )
     .await;
 
     b.replica.detach().await.unwrap();
@@ -153,14 +158,16 @@ async fn a_detached_replica_tells_what_it_received_not_what_it_replayed() {
     assert_eq!(position.timeline, committed.timeline);
     assert!(replayed.unwrap() < position.flushed, "the replay stands");
     // Nothing arrives any more, whatever the primary writes.
-    let _ = tokio::time::timeout(Duration::from_secs(1), client.batch_execute("INSERT INTO t VALUES (0)")).await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(1), client.batch_execute("INSERT INTO t VALUES (0)")).await;
     assert!(a.position().await.flushed > position.flushed);
     let later: Position = b.position().await;
     assert_eq!(later, position);
     admin.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     b.until_replayed(position.flushed).await;
     b.promote(2, &set(0, &[])).await;
-    let count = b.connect_as("dujiang").await.unwrap().query_one("SELECT count(*) FROM t", &[]).await.unwrap();
+    let count =
+        b.connect_as("dujiang").await.unwrap().query_one("SELECT count(*) FROM t", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1000, "what was acknowledged is there");
 }
 

@@ -1,6 +1,6 @@
 //! A few replicas of one unit on this machine, each with its own folder and port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -18,34 +18,34 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 /// How long anything may take before a test says that it does not happen. Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const SECRET: &[u8] = b"a secret for tests";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const SECRET: &[u8] = b"a secret for tests";
 
 /// The program with the stages `guard` and `exec-postgres`.
-pub fn guard_program() -> PathBuf {
+pub(crate) fn guard_program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_dujiang-guard"))
 }
 
 /// A folder that PostgreSQL's user may enter.
-pub fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let dir = tempfile::Builder::new().prefix("dujiang-agent-").tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     dir
 }
 
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-pub fn dc(name: &str) -> DcId {
+pub(crate) fn dc(name: &str) -> DcId {
     DcId::new(name).unwrap()
 }
 
-pub fn set(need: u8, members: &[&str]) -> SyncSet {
+pub(crate) fn set(need: u8, members: &[&str]) -> SyncSet {
     SyncSet { members: members.iter().map(|name| dc(name)).collect::<BTreeSet<_>>(), need }
 }
 
-pub fn settings(dir: &Path, name: &str) -> Settings {
+pub(crate) fn settings(dir: &Path, name: &str) -> Settings {
     Settings {
         unit: UnitId::new("unit-1").unwrap(),
         dc: dc(name),
@@ -57,26 +57,27 @@ pub fn settings(dir: &Path, name: &str) -> Settings {
         secret: Secret::new(SECRET),
         programs: Programs::find().unwrap(),
         guard: guard_program(),
+        env: BTreeMap::new(),
         tuning: Tuning { shared_buffers_mb: 16, wal_keep_mb: 32, slot_keep_mb: 64 },
     }
 }
 
 /// A replica that is stopped when the test ends, also by a panic.
-pub struct Node {
-    pub replica: Replica,
+pub(crate) struct Node {
+    pub(crate) replica: Replica,
 }
 
 impl Node {
-    pub async fn new(dir: &Path, name: &str) -> Self {
+    pub(crate) async fn new(dir: &Path, name: &str) -> Self {
         Self::with(settings(dir, name)).await
     }
 
-    pub async fn with(settings: Settings) -> Self {
+    pub(crate) async fn with(settings: Settings) -> Self {
         Self { replica: Replica::open(settings).await.unwrap() }
     }
 
     /// A replica that has become primary of epoch 1 and waits for `set`.
-    pub async fn primary(dir: &Path, name: &str, set: &SyncSet) -> Self {
+    pub(crate) async fn primary(dir: &Path, name: &str, set: &SyncSet) -> Self {
         let node = Self::new(dir, name).await;
         node.replica.init().await.unwrap();
         node.replica.start().await.unwrap();
@@ -85,37 +86,37 @@ impl Node {
     }
 
     /// A replica cloned from that primary, and following it.
-    pub async fn follower(dir: &Path, name: &str, primary: &Self) -> Self {
+    pub(crate) async fn follower(dir: &Path, name: &str, primary: &Self) -> Self {
         let node = Self::new(dir, name).await;
-        node.replica.clone_from(&primary.upstream()).await.unwrap();
+        node.replica.copy_from(&primary.upstream()).await.unwrap();
         node.replica.start().await.unwrap();
         node.follow(primary).await;
         node
     }
 
-    pub fn upstream(&self) -> Upstream {
+    pub(crate) fn upstream(&self) -> Upstream {
         let settings = self.replica.settings();
         Upstream { dc: settings.dc.clone(), address: settings.address }
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.replica.settings().dir.join("pgdata")
     }
 
-    pub async fn promote(&self, epoch: u64, set: &SyncSet) {
+    pub(crate) async fn promote(&self, epoch: u64, set: &SyncSet) {
         self.position().await;
         self.replica.lease(boottime_ms() + 60_000).await.unwrap();
         self.replica.promote(Epoch(epoch), set).await.unwrap();
     }
 
-    pub async fn follow(&self, primary: &Self) {
+    pub(crate) async fn follow(&self, primary: &Self) {
         self.position().await;
         assert_eq!(self.replica.follow(&primary.upstream()).await.unwrap(), Fit::Fits);
         self.until("streaming", |process| matches!(process, Process::Standby { streaming: true, .. })).await;
     }
 
     /// Waits until the process is as wanted.
-    pub async fn until(&self, what: &str, wanted: impl Fn(&Process) -> bool) -> Process {
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Process) -> bool) -> Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let process = self.replica.observe().await.unwrap();
@@ -128,29 +129,35 @@ impl Node {
     }
 
     /// Waits until it is known how far the log reaches.
-    pub async fn position(&self) -> Position {
+    pub(crate) async fn position(&self) -> Position {
         match self.until("a position", |p| position_of(p).is_some()).await {
-            Process::Standby { position: Some(position), .. } | Process::Primary { position: Some(position), .. } => {
-                position
-            }
+            Process::Standby { position: Some(position), .. }
+            | Process::Primary { position: Some(position), .. } => position,
             _ => unreachable!(),
         }
     }
 
-    pub async fn until_replayed(&self, to: Lsn) {
-        self.until("replay", |process| matches!(process, Process::Standby { replayed: Some(at), .. } if *at >= to))
-            .await;
+    pub(crate) async fn until_replayed(&self, to: Lsn) {
+        self.until(
+            "replay",
+            |process| matches!(process, Process::Standby { replayed: Some(at), .. } if *at >= to),
+        )
+        .await;
     }
 
     /// A client's connection.
-    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         self.connect_as("bank").await
     }
 
-    pub async fn connect_as(&self, role: &str) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn connect_as(&self, role: &str) -> Result<Client, tokio_postgres::Error> {
         let settings = self.replica.settings();
         let mut config = tokio_postgres::Config::new();
-        config.host(settings.address.ip().to_string()).port(settings.address.port()).user(role).dbname("bank");
+        config
+            .host(settings.address.ip().to_string())
+            .port(settings.address.port())
+            .user(role)
+            .dbname("bank");
         config.password(settings.secret.password(&settings.unit, role)).connect_timeout(PATIENCE);
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
@@ -158,7 +165,7 @@ impl Node {
     }
 
     /// Ids of every process of its PostgreSQL.
-    pub fn processes(&self) -> Vec<i32> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         dujiang_agent::proc::processes_in(&self.data()).unwrap()
     }
 }
@@ -168,10 +175,13 @@ impl Drop for Node {
         // Whatever the test has left: the guard by its record, PostgreSQL by its folder.
         let settings = self.replica.settings();
         let record = settings.run.join(format!("guard-{}.json", settings.unit));
-        let record: Option<dujiang_agent::process::Record> = dujiang_agent::files::read_json(&record).unwrap_or_default();
-        let guard = record.filter(|r| dujiang_agent::proc::stat(r.pid).is_ok_and(|s| s.start_ticks == r.start_ticks));
+        let record: Option<dujiang_agent::process::Record> =
+            dujiang_agent::files::read_json(&record).unwrap_or_default();
+        let guard =
+            record.filter(|r| dujiang_agent::proc::stat(r.pid).is_ok_and(|s| s.start_ticks == r.start_ticks));
         for pid in self.processes().into_iter().chain(guard.map(|guard| guard.pid)) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }
@@ -184,7 +194,7 @@ fn position_of(process: &Process) -> Option<Position> {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} does not come");

@@ -1,0 +1,121 @@
+//! What the rest of the agent sees of a replica's task: its report, the lease it asks for, its promises.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dujiang_types::api::{PromiseReply, PromiseRequest};
+use dujiang_types::report::{DataState, ReplicaReport, ReplicaState};
+use dujiang_types::{DcId, Epoch, Revision, UnitId};
+use dujiang_unit::Timing;
+use dujiang_unit::agent::{self, AgentView, Local, Process};
+use dujiang_unit::lease::{Held, Promises};
+use tokio::sync::mpsc;
+
+use super::known::Known;
+use crate::clock::boottime_ms;
+
+/// Grants waiting for the task. A later one says all that an earlier one did.
+const GRANTS_MAX: usize = 4;
+
+/// What others see of the task.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) dc: DcId,
+    pub(super) unit: UnitId,
+    timing: Timing,
+    seen: Mutex<Seen>,
+    promises: Mutex<Promises>,
+    grants: mpsc::Sender<Held>,
+}
+
+/// The latest observation.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// `None` until the replica's folder could be opened.
+    pub(super) local: Option<Local>,
+    /// What the task does or waits for.
+    pub(super) why: String,
+    /// The lease the guard has taken.
+    pub(super) lease: Option<Held>,
+    /// A primary whose probe did not come back by then is not well.
+    pub(super) healthy_until_ms: u64,
+}
+
+impl Handle {
+    /// A handle and the task's end of it.
+    pub(super) fn new(dc: DcId, unit: UnitId, timing: Timing) -> (Self, mpsc::Receiver<Held>) {
+        let (grants, granted) = mpsc::channel(GRANTS_MAX);
+        let promises = Mutex::new(Promises::after_start(boottime_ms(), timing.lease_ms));
+        let seen = Mutex::new(Seen { why: "the agent has just started".to_owned(), ..Seen::default() });
+        (Self { dc, unit, timing, seen, promises, grants }, granted)
+    }
+
+    /// Replaces the latest observation.
+    pub(super) fn publish(&self, seen: Seen) {
+        *lock(&self.seen) = seen;
+    }
+
+    /// Promises given so far.
+    pub(super) fn promises(&self) -> Promises {
+        *lock(&self.promises)
+    }
+
+    /// What to report and which lease to ask for.
+    pub(super) fn report(&self, known: &Known) -> (ReplicaReport, Option<Epoch>) {
+        self.with_view(known, |view, why| match view {
+            Some(view) => (agent::report(&view, why), agent::renewal(&view)),
+            // Nothing is known: that nothing runs would be a guess.
+            None => (unknown(why), None),
+        })
+    }
+
+    /// Whom to ask for promises, and for which epoch.
+    pub(super) fn vouchers(&self, known: &Known) -> Option<(Epoch, Vec<DcId>)> {
+        self.with_view(known, |view, _| {
+            let view = view?;
+            let epoch = view.unit?.status.epoch;
+            agent::vouchers(&view).map(|dcs| (epoch, dcs.into_iter().collect()))
+        })
+    }
+
+    /// Passes a lease on.
+    pub(super) fn grant(&self, held: Held) {
+        // A full channel means that the task is behind; the next grant comes in half a second.
+        let _ = self.grants.try_send(held);
+    }
+
+    /// Answers another agent's wish for a promise.
+    pub(super) fn promise(&self, known: &Known, ask: &PromiseRequest) -> PromiseReply {
+        let epoch_seen = lock(&self.seen).local.as_ref().map_or(Epoch(0), |local| local.epoch_seen);
+        let unit = known.units.get(&self.unit).filter(|unit| unit.status.epoch >= epoch_seen);
+        lock(&self.promises).ask(unit.map(AsRef::as_ref), ask, self.timing.lease_ms, boottime_ms())
+    }
+
+    fn with_view<R>(&self, known: &Known, look: impl FnOnce(Option<AgentView>, &str) -> R) -> R {
+        let now_ms = boottime_ms();
+        let promises = *lock(&self.promises);
+        let seen = lock(&self.seen);
+        let Some(mut local) = seen.local.clone() else { return look(None, &seen.why) };
+        if let Process::Primary { healthy, .. } = &mut local.process {
+            *healthy = now_ms < seen.healthy_until_ms;
+        }
+        let unit = known.units.get(&self.unit).map(AsRef::as_ref);
+        let view = AgentView { dc: &self.dc, unit, local: &local, lease: seen.lease, promises, now_ms };
+        look(Some(view), &seen.why)
+    }
+}
+
+fn unknown(why: &str) -> ReplicaReport {
+    ReplicaReport {
+        revision: Revision(0),
+        data: DataState::Absent,
+        state: ReplicaState::Starting,
+        position: None,
+        replayed: None,
+        promised_ms: 0,
+        note: why.to_owned(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

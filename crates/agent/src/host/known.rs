@@ -1,0 +1,138 @@
+//! What the agent knows of the platform: the records it watches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dujiang_types::platform::{Application, DataCenter};
+use dujiang_types::unit::Unit;
+use dujiang_types::{AppId, DcId, Kind, Revision, UnitId};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::sse::{Event, Parser};
+
+/// Kinds the agent watches.
+const KINDS: &str = "units,datacenters,applications";
+/// The control plane sends a comment every three seconds; after three missed ones the connection is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a watch may take to begin.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pause before the next server is tried. Short: a change that is seen late is a longer outage.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The records as of the last event.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// True once a snapshot has come: what is missing then does not exist.
+    pub(super) complete: bool,
+    pub(super) units: BTreeMap<UnitId, Arc<Unit>>,
+    pub(super) data_centers: BTreeMap<DcId, Arc<DataCenter>>,
+    pub(super) applications: BTreeMap<AppId, Arc<Application>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Snapshot {
+    items: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    kind: Kind,
+    name: String,
+    revision: Revision,
+}
+
+impl Known {
+    fn apply(&mut self, event: &Event) -> Result<(), serde_json::Error> {
+        match event.name.as_str() {
+            "snapshot" => {
+                let snapshot: Snapshot = serde_json::from_str(&event.data)?;
+                let mut fresh = Self { complete: true, ..Self::default() };
+                for item in snapshot.items {
+                    fresh.put(item)?;
+                }
+                *self = fresh;
+            }
+            "put" => self.put(serde_json::from_str(&event.data)?)?,
+            "delete" => {
+                let gone: Named = serde_json::from_str(&event.data)?;
+                tracing::info!(name = gone.name, revision = %gone.revision, "deleted");
+                match gone.kind {
+                    Kind::Unit => self.units.retain(|name, _| name.as_str() != gone.name),
+                    Kind::DataCenter => self.data_centers.retain(|name, _| name.as_str() != gone.name),
+                    Kind::Application => self.applications.retain(|name, _| name.as_str() != gone.name),
+                    Kind::Operation => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, item: Value) -> Result<(), serde_json::Error> {
+        let named = Named::deserialize(&item)?;
+        match named.kind {
+            Kind::Unit => {
+                let name: UnitId = serde_json::from_value(Value::String(named.name))?;
+                self.units.insert(name, serde_json::from_value(item)?);
+            }
+            Kind::DataCenter => {
+                let name: DcId = serde_json::from_value(Value::String(named.name))?;
+                self.data_centers.insert(name, serde_json::from_value(item)?);
+            }
+            Kind::Application => {
+                let name: AppId = serde_json::from_value(Value::String(named.name))?;
+                self.applications.insert(name, serde_json::from_value(item)?);
+            }
+            Kind::Operation => {}
+        }
+        Ok(())
+    }
+}
+
+/// Watches the records for ever, at one control server after the other. Each watch begins with a snapshot, so
+/// nothing can be missed between two.
+pub(super) async fn follow(control: Vec<String>, client: reqwest::Client, known: watch::Sender<Known>) {
+    loop {
+        for url in &control {
+            let why = watch_one(url, &client, &known).await;
+            tracing::warn!(url, why, "the watch has ended");
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn watch_one(url: &str, client: &reqwest::Client, known: &watch::Sender<Known>) -> String {
+    let request = client.get(format!("{url}/v1/watch?kinds={KINDS}")).send();
+    let response = match timeout(BEGIN_TIMEOUT, request).await {
+        Err(_) => return "no answer".to_owned(),
+        Ok(Err(error)) => return error.to_string(),
+        Ok(Ok(response)) if !response.status().is_success() => return response.status().to_string(),
+        Ok(Ok(response)) => response,
+    };
+    let mut parser = Parser::default();
+    let mut body = response.bytes_stream();
+    loop {
+        let bytes = match timeout(SILENCE_MAX, body.next()).await {
+            Err(_) => return "silence".to_owned(),
+            Ok(None) => return "closed".to_owned(),
+            Ok(Some(Err(error))) => return error.to_string(),
+            Ok(Some(Ok(bytes))) => bytes,
+        };
+        let Some(events) = parser.push(&bytes) else { return "an event is too large".to_owned() };
+        for event in events {
+            if event.name == "problem" {
+                return event.data;
+            }
+            let mut wrong = None;
+            known.send_modify(|known| wrong = known.apply(&event).err());
+            if let Some(error) = wrong {
+                return format!("an event cannot be understood: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The agent of a data center: follows the records, keeps gateway and applications running, drives each unit's
+//! replica, reports.
+
+mod act;
+mod handle;
+mod instances;
+mod known;
+mod metrics;
+mod report;
+mod server;
+mod sse;
+mod task;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dujiang_types::platform::DataCenterSpec;
+use dujiang_types::report::InstanceReport;
+use dujiang_types::unit::Unit;
+use dujiang_types::{DcId, UnitId};
+use dujiang_unit::Timing;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::postgres::{PostgresError, Programs, Settings, Tuning};
+use crate::secret::Secret;
+use handle::Handle;
+use instances::Instances;
+use known::Known;
+use metrics::Metrics;
+use report::Reporter;
+
+/// Two reports are at least so far apart: news often come in twos and threes.
+const REPORT_APART: Duration = Duration::from_millis(10);
+/// How long making a connection may take. Within a region less than ten milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long all replicas together may take to stop when the data center is shut down.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its data center.
+    pub dc: DcId,
+    /// Base URLs of control servers, e.g. `http://127.0.1.1:7000`; tried in turn.
+    pub control: Vec<String>,
+    /// The platform's folder.
+    pub data: PathBuf,
+    /// The `dujiang` program: runs gateway and guards.
+    pub program: PathBuf,
+}
+
+impl Options {
+    /// With the running program as `dujiang`.
+    pub fn new(dc: DcId, control: Vec<String>, data: PathBuf) -> io::Result<Self> {
+        Ok(Self { dc, control, data, program: std::env::current_exe()? })
+    }
+
+    /// What every process below the agent carries, by which drills find all of a data center.
+    fn env(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("DUJIANG_DATA".to_owned(), self.data.display().to_string()),
+            ("DUJIANG_DC".to_owned(), self.dc.to_string()),
+        ])
+    }
+}
+
+/// Why an agent cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The platform's secret cannot be read.
+    #[error("cannot read the platform's secret {}", path.display())]
+    Secret {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The data center's folder cannot be made.
+    #[error("cannot create {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no PostgreSQL to run.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The HTTP client cannot be made.
+    #[error("cannot make an HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The data center's folder.
+#[derive(Debug, Clone)]
+struct Folder {
+    dc: PathBuf,
+}
+
+impl Folder {
+    fn make(data: &Path, dc: &DcId) -> Result<Self, AgentError> {
+        let folder = Self { dc: data.join("dc").join(dc.as_str()) };
+        for path in [folder.run(), folder.log(), folder.dc.join("units"), folder.dc.join("gateway")] {
+            std::fs::create_dir_all(&path).map_err(|source| AgentError::Folder { path, source })?;
+        }
+        Ok(folder)
+    }
+
+    fn run(&self) -> PathBuf {
+        self.dc.join("run")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dc.join("log")
+    }
+
+    fn units_file(&self) -> PathBuf {
+        self.dc.join("units.json")
+    }
+}
+
+/// What the agent's parts share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    client: reqwest::Client,
+    metrics: Metrics,
+    handles: Mutex<BTreeMap<UnitId, Arc<Handle>>>,
+    instances: tokio::sync::Mutex<BTreeMap<String, InstanceReport>>,
+}
+
+impl Shared {
+    fn handles(&self) -> BTreeMap<UnitId, Arc<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn instances(&self) -> BTreeMap<String, InstanceReport> {
+        self.instances.lock().await.clone()
+    }
+}
+
+/// Runs the agent until `shutdown`, then stops everything of the data center in order.
+///
+/// An agent that is killed instead leaves databases, gateway and applications running; the next one adopts them.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let path = options.data.join("secret");
+    let secret = Secret::read(&path).map_err(|source| AgentError::Secret { path, source })?;
+    let folder = Folder::make(&options.data, &options.dc)?;
+    let programs = Programs::find()?;
+    let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
+    let client = client.map_err(AgentError::Client)?;
+    let (sender, known) = watch::channel(Known::default());
+    let watching = tokio::spawn(known::follow(options.control.clone(), client.clone(), sender));
+    let shared = Arc::new(Shared {
+        options: options.clone(),
+        client: client.clone(),
+        metrics: Metrics::new(),
+        handles: Mutex::default(),
+        instances: tokio::sync::Mutex::default(),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let news = Arc::new(Notify::new());
+    let given = task::Given { timing: Timing::default(), known: known.clone(), news: news.clone(), stopping };
+    let reporting = tokio::spawn(report_for_ever(shared.clone(), known.clone(), news));
+    let instances = Instances::new(options, folder.clone(), client);
+    let mut agent = Agent {
+        shared,
+        known,
+        given,
+        folder,
+        secret,
+        programs,
+        instances,
+        tasks: BTreeMap::new(),
+        serving: None,
+    };
+    tokio::select! {
+        () = agent.run() => {}
+        () = shutdown => {}
+    }
+    agent.shut_down(&stop).await;
+    reporting.abort();
+    let mut last = Reporter::new(agent.shared.clone(), agent.known.clone());
+    last.report().await;
+    watching.abort();
+    Ok(())
+}
+
+/// Reports regularly, and at once when there is news.
+async fn report_for_ever(shared: Arc<Shared>, known: watch::Receiver<Known>, news: Arc<Notify>) {
+    let every = Duration::from_millis(Timing::default().renew_ms);
+    let mut reporter = Reporter::new(shared, known);
+    loop {
+        let begun = Instant::now();
+        reporter.report().await;
+        // Not earlier than a moment after the last one, not later than a renewal after it.
+        sleep_until(begun + REPORT_APART).await;
+        let _ = timeout(every.saturating_sub(begun.elapsed()), news.notified()).await;
+    }
+}
+
+struct Agent {
+    shared: Arc<Shared>,
+    known: watch::Receiver<Known>,
+    given: task::Given,
+    folder: Folder,
+    secret: Secret,
+    programs: Programs,
+    instances: Instances,
+    tasks: BTreeMap<UnitId, JoinHandle<()>>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    async fn run(&mut self) {
+        let every = Duration::from_millis(self.given.timing.renew_ms);
+        loop {
+            let known = self.known.borrow_and_update().clone();
+            if let Some(dc) = known.data_centers.get(&self.shared.options.dc) {
+                self.serve(&dc.spec);
+                self.drive_units(&dc.spec, &known);
+                self.instances.apply(&known).await;
+            }
+            *self.shared.instances.lock().await = self.instances.report();
+            if let Ok(Err(_)) = timeout(every, self.known.changed()).await {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, dc: &DataCenterSpec) {
+        self.serving.get_or_insert_with(|| {
+            tokio::spawn(server::serve(self.shared.clone(), self.known.clone(), dc.agent_address()))
+        });
+    }
+
+    /// A task for each unit with a replica here. Each ends by itself when its unit is gone.
+    fn drive_units(&mut self, dc: &DataCenterSpec, known: &Known) {
+        let mut handles = self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tasks.retain(|unit, task| {
+            if task.is_finished() {
+                handles.remove(unit);
+            }
+            !task.is_finished()
+        });
+        let here =
+            known.units.iter().filter(|(_, unit)| unit.spec.replicas.contains(&self.shared.options.dc));
+        for (name, unit) in here {
+            if !self.tasks.contains_key(name) {
+                let (handle, task) = task::spawn(self.settings(dc, name, unit), self.given.clone());
+                handles.insert(name.clone(), handle);
+                self.tasks.insert(name.clone(), task);
+            }
+        }
+    }
+
+    fn settings(&self, dc: &DataCenterSpec, name: &UnitId, unit: &Unit) -> Settings {
+        Settings {
+            unit: name.clone(),
+            dc: self.shared.options.dc.clone(),
+            application: unit.spec.application.clone(),
+            address: dc.database_address(unit.spec.port),
+            dir: self.folder.dc.join("units").join(name.as_str()),
+            run: self.folder.run(),
+            log: self.folder.log(),
+            secret: self.secret.clone(),
+            programs: self.programs.clone(),
+            guard: self.shared.options.program.clone(),
+            env: self.shared.options.env(),
+            tuning: Tuning::default(),
+        }
+    }
+
+    /// Clients first, then the databases, so that nobody meets a database that is going.
+    async fn shut_down(&mut self, stop: &watch::Sender<bool>) {
+        tracing::info!("shutting the data center down");
+        self.instances.stop().await;
+        *self.shared.instances.lock().await = BTreeMap::new();
+        stop.send_replace(true);
+        let tasks = std::mem::take(&mut self.tasks).into_values();
+        if timeout(SHUTDOWN_TIMEOUT, futures_util::future::join_all(tasks)).await.is_err() {
+            tracing::error!(
+                "not everything has stopped in order; guards stop their databases when leases end"
+            );
+        }
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
+    }
+}

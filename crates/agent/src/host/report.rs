@@ -1,0 +1,138 @@
+//! Telling the control plane what is, and taking the leases it answers with; without it, asking the peers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dujiang_types::api::{AgentReply, AgentReport, PromiseReply, PromiseRequest};
+use dujiang_types::{DcId, Epoch, UnitId};
+use dujiang_unit::lease::Held;
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::handle::Handle;
+use super::known::Known;
+use crate::clock::boottime_ms;
+
+/// A report that takes longer is lost; the next one says more. Two renewals, so that one slow answer does not cost
+/// a lease.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A peer that takes longer does not promise.
+const PROMISE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reports to the control plane.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    shared: Arc<Shared>,
+    known: watch::Receiver<Known>,
+    session: String,
+    sequence: u64,
+    /// Which control server answered last.
+    current: usize,
+}
+
+impl Reporter {
+    pub(super) fn new(shared: Arc<Shared>, known: watch::Receiver<Known>) -> Self {
+        Self { shared, known, session: uuid::Uuid::new_v4().to_string(), sequence: 0, current: 0 }
+    }
+
+    /// One report, and what follows from the answer or from there being none.
+    pub(super) async fn report(&mut self) {
+        let known = self.known.borrow().clone();
+        let handles = self.shared.handles();
+        let (mut units, mut renew) = (BTreeMap::new(), BTreeMap::new());
+        for handle in handles.values() {
+            let (report, epoch) = handle.report(&known);
+            units.insert(handle.unit.clone(), report);
+            renew.extend(epoch.map(|epoch| (handle.unit.clone(), epoch)));
+        }
+        self.sequence += 1;
+        let report = AgentReport {
+            dc: self.shared.options.dc.clone(),
+            session: self.session.clone(),
+            sequence: self.sequence,
+            units,
+            instances: self.shared.instances().await,
+            renew,
+        };
+        // A lease counts from here: whatever time the exchange takes is lost to us, not to the others.
+        let sent_ms = boottime_ms();
+        match self.send(&report).await {
+            Ok(reply) => {
+                self.shared.metrics.reports_sent.inc();
+                for (unit, lease) in reply.leases {
+                    if let Some(handle) = handles.get(&unit) {
+                        handle.grant(Held::from_grant(lease, sent_ms));
+                    }
+                }
+            }
+            Err(why) => {
+                self.shared.metrics.reports_failed.inc();
+                tracing::warn!(why, "the control plane does not take the report");
+                self.current += 1;
+                join_all(handles.values().map(|handle| self.ask_peers(handle, &known))).await;
+            }
+        }
+    }
+
+    async fn send(&self, report: &AgentReport) -> Result<AgentReply, String> {
+        let control = &self.shared.options.control;
+        let Some(url) = control.get(self.current % control.len().max(1)) else {
+            return Err("no control server is given".to_owned());
+        };
+        let url = format!("{url}/v1/agents/{}/report", report.dc);
+        let answer = self.shared.client.post(url).timeout(REPORT_TIMEOUT).json(report).send().await;
+        let answer = answer.map_err(|error| describe(&error))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(format!("{status}: {}", answer.text().await.unwrap_or_default()));
+        }
+        answer.json().await.map_err(|error| describe(&error))
+    }
+
+    /// Without the control plane a primary may go on if no other replica can become primary behind its back.
+    async fn ask_peers(&self, handle: &Handle, known: &Known) {
+        let Some((epoch, peers)) = handle.vouchers(known) else { return };
+        let ttl_ms = dujiang_unit::Timing::default().lease_ms;
+        let sent_ms = boottime_ms();
+        let asks = peers.iter().map(|peer| self.ask_peer(&handle.unit, epoch, peer, ttl_ms, known));
+        let answers: Vec<Result<(), String>> = join_all(asks).await;
+        match answers.into_iter().collect::<Result<Vec<()>, String>>() {
+            Ok(_) => handle.grant(Held { epoch, until_ms: sent_ms + ttl_ms }),
+            Err(why) => {
+                tracing::warn!(unit = %handle.unit, why, "the lease cannot be extended without the control plane");
+            }
+        }
+    }
+
+    async fn ask_peer(
+        &self,
+        unit: &UnitId,
+        epoch: Epoch,
+        peer: &DcId,
+        ttl_ms: u64,
+        known: &Known,
+    ) -> Result<(), String> {
+        let spec = &known.data_centers.get(peer).ok_or_else(|| format!("{peer} is not known"))?.spec;
+        let url = format!("http://{}/v1/promises", spec.agent_address());
+        let ask = PromiseRequest { unit: unit.clone(), epoch, dc: self.shared.options.dc.clone(), ttl_ms };
+        let answer = self.shared.client.post(url).timeout(PROMISE_TIMEOUT).json(&ask).send().await;
+        let answer = answer.and_then(reqwest::Response::error_for_status);
+        let answer = answer.map_err(|error| format!("{peer}: {}", describe(&error)))?;
+        let reply: PromiseReply =
+            answer.json().await.map_err(|error| format!("{peer}: {}", describe(&error)))?;
+        if reply.granted { Ok(()) } else { Err(format!("{peer}: {}", reply.reason)) }
+    }
+}
+
+/// An HTTP error with its causes; its own text names only the address.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
