@@ -8,6 +8,7 @@ use dujiang_control::Status;
 use dujiang_control::status::{ReplicaView, UnitView};
 use dujiang_types::DcId;
 use dujiang_types::report::ReplicaState;
+use dujiang_types::unit::Phase;
 
 use crate::client::Client;
 use crate::context::Context;
@@ -71,10 +72,10 @@ pub fn render(status: &Status, paint: Paint) -> String {
     for operation in &status.operations {
         let last = operation.status.steps.last();
         let last = last.map_or_else(String::new, |step| format!(": {} ({})", step.name, step.reason));
-        let _ = writeln!(out, "\n{} {}{last}", paint.yellow("at work"), operation.name);
+        let _ = writeln!(out, "{} {}{last}", paint.yellow("at work"), operation.name);
     }
     for (key, why) in &status.unreadable {
-        let _ = writeln!(out, "\n{} {key}: {why}", paint.red("unreadable"));
+        let _ = writeln!(out, "{} {key}: {why}", paint.red("unreadable"));
     }
     out
 }
@@ -90,8 +91,7 @@ pub fn brief(status: &Status) -> String {
 }
 
 fn units(status: &Status) -> Table {
-    let mut table =
-        Table::new(&["UNIT", "HOME", "EPOCH", "PHASE", "SYNC SET", "REPLICAS", "LOSS OF HOME", ""]);
+    let mut table = Table::new(&["UNIT", "HOME", "EPOCH", "PHASE", "SYNC SET", "REPLICAS", "LOSS OF HOME"]);
     for (name, view) in &status.units {
         let unit = &view.unit.status;
         table.row([
@@ -102,7 +102,6 @@ fn units(status: &Status) -> Table {
             unit.wanted_set().map_or_else(|| "-".to_owned(), view::sync_set).into(),
             replicas(view).into(),
             exposure(view),
-            if unit.phase.holds() { view.waiting.as_str() } else { "" }.into(),
         ]);
     }
     table
@@ -144,6 +143,10 @@ fn bytes(count: u64) -> String {
 
 fn exposure(view: &UnitView) -> Cell {
     let exposure = &view.exposure;
+    // Before and between homes the question is what is being waited for.
+    if view.unit.status.phase != Phase::Serving {
+        return Cell::new(view.waiting.as_str(), view::phase_tone(&view.unit.status.phase));
+    }
     match (exposure.automatic, exposure.at_risk_bytes) {
         (true, Some(0)) => Cell::new("nothing is lost", Tone::Good),
         (true, Some(lag)) => Cell::new(format!("up to {}", bytes(lag)), Tone::Busy),
