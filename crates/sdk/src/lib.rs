@@ -23,6 +23,8 @@ mod relay;
 mod secret;
 mod server;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transaction;
 mod units;
 

@@ -78,8 +78,7 @@ async fn messages_are_believed_only_with_their_signature() {
     let message = json!({"id": id, "from": "unit-1", "to": b, "kind": "credit",
         "payload": {"from": "x", "amount": amount(1_000_000), "text": ""}});
     let path = format!("/v1/messages/{b}");
-    let signature =
-        crate::support::postgres::secret(world.folder.path()).sign(message.to_string().as_bytes());
+    let signature = dujiang_sdk::testing::secret(world.folder.path()).sign(message.to_string().as_bytes());
     let call = |path: String, key: String, signature: String, body: String| {
         let world = &world;
         async move {

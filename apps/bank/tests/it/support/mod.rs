@@ -3,40 +3,13 @@
 pub(crate) mod bank;
 pub(crate) mod books;
 pub(crate) mod gateway;
-pub(crate) mod postgres;
-
-use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) use bank::Bank;
+pub(crate) use dujiang_sdk::testing::{Postgres, free_port, until};
 pub(crate) use gateway::Gateway;
-pub(crate) use postgres::Postgres;
-
-/// Generous: the machine may be busy with other tests. Nothing is decided by how long something takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits until the condition gives something.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) -> T {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = condition().await {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// An answer as a client sees it.
 #[derive(Debug, Clone)]
@@ -100,7 +73,7 @@ impl World {
             let name = format!("unit-{}", number + 1);
             let width = 16_384 / count;
             let slots = format!("{}-{}", number * width, (number + 1) * width - 1);
-            let postgres = Postgres::start(&name, standby).await;
+            let postgres = Postgres::start(env!("CARGO_TARGET_TMPDIR"), &name, standby).await;
             let bank = Bank::new(folder.path(), &name, &slots, &gateway.url(), postgres.port());
             gateway.route(&name, &slots, bank.address());
             units.push(Site { postgres, bank });

@@ -1,23 +1,49 @@
-//! A unit's PostgreSQL, as the agent makes it: role, database, fence; on demand with a synchronous standby.
+//! For tests of applications: a unit's PostgreSQL, as the agent makes it, on demand with a synchronous standby.
+//!
+//! Panics where something is not as it must be, as tests do.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "part of tests")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use dujiang_sdk::Secret;
 use dujiang_types::UnitId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
+use sha2::Digest;
 use tempfile::TempDir;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
-use super::{free_port, until};
+use crate::Secret;
+
+/// Generous: the machine may be busy with other tests. Nothing is decided by how long something takes.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until the condition gives something.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
 
 /// What the agent runs in a new unit's database.
-const FENCE: &str = include_str!("../../../../../crates/agent/src/postgres/fence.sql");
+const FENCE: &str = include_str!("../../agent/src/postgres/fence.sql");
 
 const CONFIGURATION: &str = "
 listen_addresses = '127.0.0.1'
@@ -42,7 +68,7 @@ struct Server {
 }
 
 /// A primary, maybe with a standby named `b`, under a folder that vanishes.
-pub(crate) struct Postgres {
+pub struct Postgres {
     primary: Server,
     standby: Option<Server>,
     // Dropped last: fields are dropped in order.
@@ -95,11 +121,14 @@ impl Drop for Server {
 }
 
 impl Postgres {
-    pub(crate) async fn start(unit: &str, with_standby: bool) -> Self {
+    /// Starts a unit's database at epoch 1 with all of its schema `dujiang`. `kept` is a folder in which a template
+    /// stays for later runs: `env!("CARGO_TARGET_TMPDIR")`.
+    pub async fn start(kept: impl AsRef<Path>, unit: &str, with_standby: bool) -> Self {
+        let template = template(kept.as_ref());
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
-        let mut primary = server(folder.path(), "primary");
-        let mut standby = with_standby.then(|| server(folder.path(), "standby"));
+        let mut primary = server(&template, folder.path(), "primary");
+        let mut standby = with_standby.then(|| server(&template, folder.path(), "standby"));
         primary.start();
         let admin = primary.connect("bank").await;
         let password = secret(folder.path()).password(&UnitId::new(unit).unwrap(), "bank");
@@ -145,35 +174,39 @@ impl Postgres {
         .await;
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Port of the primary.
+    pub fn port(&self) -> u16 {
         self.primary.port
     }
 
     /// A superuser's session in the bank's database.
-    pub(crate) async fn admin(&self) -> Client {
+    pub async fn admin(&self) -> Client {
         self.primary.connect("bank").await
     }
 
     /// A superuser's session on the standby.
-    pub(crate) async fn standby_admin(&self) -> Client {
+    pub async fn standby_admin(&self) -> Client {
         self.standby.as_ref().unwrap().connect("bank").await
     }
 
-    pub(crate) fn standby_port(&self) -> u16 {
+    /// Port of the standby.
+    pub fn standby_port(&self) -> u16 {
         self.standby.as_ref().unwrap().port
     }
 
-    pub(crate) fn stop_standby(&mut self) {
+    /// Ends the standby.
+    pub fn stop_standby(&mut self) {
         self.standby.as_mut().unwrap().stop();
     }
 
-    pub(crate) async fn start_standby(&mut self) {
+    /// Starts the standby again and waits until it streams.
+    pub async fn start_standby(&mut self) {
         self.standby.as_mut().unwrap().start();
         self.wait_for_standby(&self.admin().await).await;
     }
 
     /// The primary is lost for good; the standby is promoted under the epoch.
-    pub(crate) async fn fail_over(&mut self, epoch: i64) {
+    pub async fn fail_over(&mut self, epoch: i64) {
         self.primary.stop();
         let standby = self.standby.as_ref().unwrap();
         let admin = standby.connect("bank").await;
@@ -181,22 +214,26 @@ impl Postgres {
         admin.execute("UPDATE dujiang.fence SET epoch = $1", &[&epoch]).await.unwrap();
     }
 
-    pub(crate) fn crash(&mut self) {
+    /// Ends the primary without a checkpoint.
+    pub fn crash(&mut self) {
         self.primary.stop();
     }
 
-    pub(crate) async fn restart(&mut self) {
+    /// Starts the primary again.
+    pub async fn restart(&mut self) {
         self.primary.start();
         self.admin().await;
     }
 
-    pub(crate) fn freeze(&self) {
+    /// Stops the primary's processes, connections open.
+    pub fn freeze(&self) {
         for pid in self.processes() {
             let _ = kill(pid, Signal::SIGSTOP);
         }
     }
 
-    pub(crate) fn thaw(&self) {
+    /// Lets them go on.
+    pub fn thaw(&self) {
         for pid in self.processes() {
             let _ = kill(pid, Signal::SIGCONT);
         }
@@ -212,7 +249,7 @@ impl Postgres {
     }
 
     /// Changes who is admitted, and ends the sessions of those who are not.
-    pub(crate) async fn admit(&self, open: bool) {
+    pub async fn admit(&self, open: bool) {
         let admin = self.admin().await;
         std::fs::write(self.primary.data.join("pg_hba.conf"), if open { OPEN } else { CLOSED }).unwrap();
         admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
@@ -238,15 +275,15 @@ impl Postgres {
 }
 
 /// The secret every test platform has.
-pub(crate) fn secret(folder: &Path) -> Secret {
+pub fn secret(folder: &Path) -> Secret {
     let path = folder.join("secret");
     std::fs::write(&path, "a secret of the tests").unwrap();
     Secret::read(&path).unwrap()
 }
 
-fn server(folder: &Path, name: &str) -> Server {
+fn server(template: &Path, folder: &Path, name: &str) -> Server {
     let data = folder.join(name);
-    run(Command::new("cp").arg("-a").arg(template()).arg(&data));
+    run(Command::new("cp").arg("-a").arg(template).arg(&data));
     let port = free_port();
     Server { data, port, child: None }
 }
@@ -289,22 +326,18 @@ fn run(command: &mut Command) {
 }
 
 /// A data directory with role, database and fence, made once and copied.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let version = programs().parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-        let content = format!("{CONFIGURATION}{OPEN}{FENCE}");
-        let name = format!("template-{version}-{:08x}", crc(content.as_bytes()));
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        if !kept.exists() {
-            make_template(&kept);
-        }
-        kept
-    })
-}
-
-fn crc(bytes: &[u8]) -> u16 {
-    dujiang_routing::slot_of(bytes).get()
+fn template(folder: &Path) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let version = programs().parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    // Another content makes another template.
+    let content = sha2::Sha256::digest(format!("{CONFIGURATION}{OPEN}{FENCE}"));
+    let kept =
+        folder.join(format!("template-{version}-{:02x}{:02x}{:02x}", content[0], content[1], content[2]));
+    if !kept.exists() {
+        make_template(&kept);
+    }
+    kept
 }
 
 fn make_template(kept: &Path) {
@@ -351,10 +384,10 @@ fn fill(data: &Path) {
         ]);
         command
     };
-    let deadline = std::time::Instant::now() + super::DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     while !psql("postgres").args(["-c", "SELECT"]).output().unwrap().status.success() {
-        assert!(std::time::Instant::now() < deadline, "the template's server does not answer");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(Instant::now() < deadline, "the template's server does not answer");
+        std::thread::sleep(Duration::from_millis(50));
     }
     run(psql("postgres").args(["-c", "CREATE ROLE bank LOGIN", "-c", "CREATE DATABASE bank OWNER bank"]));
     run(psql("bank").args(["-c", FENCE]));
