@@ -1,6 +1,6 @@
 //! A whole platform of real processes for a test: its own networks, its own folder, gone when dropped.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -40,6 +40,7 @@ pub struct Cluster {
     data: PathBuf,
     net: u8,
     programs: PathBuf,
+    _turn: File,
     _claim: TcpListener,
 }
 
@@ -95,6 +96,7 @@ impl Cluster {
     /// Makes the folder and the manifest; starts nothing.
     pub fn prepare() -> Result<Self, ClusterError> {
         let programs = programs()?;
+        let turn = take_turn().map_err(ClusterError::io("wait for other test platforms"))?;
         let (net, claim) = claim_net()?;
         let folder = tempfile::Builder::new().prefix("dujiang-cluster-").tempdir();
         let folder = folder.map_err(ClusterError::io("make a folder"))?;
@@ -102,7 +104,7 @@ impl Cluster {
         let open = fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755));
         open.map_err(ClusterError::io("open the folder"))?;
         let data = folder.path().join("data");
-        let cluster = Self { folder: Some(folder), data, net, programs, _claim: claim };
+        let cluster = Self { folder: Some(folder), data, net, programs, _turn: turn, _claim: claim };
         fs::write(cluster.manifest(), manifest(net)).map_err(ClusterError::io("write the manifest"))?;
         Ok(cluster)
     }
@@ -288,6 +290,15 @@ units:
         );
     }
     text
+}
+
+/// Waits until no other test platform of this user is up: two of them on a few cores would only slow each other down
+/// until deadlines pass. The kernel lets go of the lock when the test ends, however it ends.
+fn take_turn() -> io::Result<File> {
+    let name = format!("dujiang-test-platform-{}.lock", nix::unistd::geteuid());
+    let file = File::options().create(true).append(true).open(std::env::temp_dir().join(name))?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// A network nobody else uses, and the listener that keeps it so.

@@ -1,0 +1,50 @@
+//! Up, payments, down, up again with the data; and up after everything was killed.
+
+use std::time::Duration;
+
+use dujiang_testkit::load::Mix;
+use dujiang_testkit::processes;
+use dujiang_testkit::verify::Report;
+use nix::sys::signal::Signal;
+
+use crate::{RATE, assert_clean, cluster};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_outlives_a_stop_and_a_kill() {
+    let cluster = cluster().await;
+    let load = cluster.load(RATE, Mix::default(), 1).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let summary = load.stop().await.unwrap();
+    assert_eq!((summary.total.unknown, summary.total.failed_requests), (0, 0), "{summary:#?}");
+    let before = cluster.verify().await.unwrap();
+    assert_clean(&before, 100);
+
+    // A second `up` beside a running platform changes nothing.
+    cluster.up().await.unwrap();
+    cluster.down().await.unwrap();
+    assert!(processes::find(cluster.data(), None).unwrap().is_empty());
+    cluster.up().await.unwrap();
+    cluster.whole().await.unwrap();
+    let after = cluster.verify().await.unwrap();
+    assert_clean(&after, 100);
+    let postings = |report: &Report| report.units.values().map(|unit| unit.postings).sum::<usize>();
+    assert!(postings(&after) >= postings(&before));
+
+    // Everything at once, as by a power cut; and before that the supervisor alone, whose children live on.
+    for process in processes::find(cluster.data(), None).unwrap() {
+        if process.kind == processes::Kind::Supervisor {
+            process.signal(Signal::SIGKILL).unwrap();
+        }
+    }
+    cluster.up().await.unwrap();
+    cluster.serving().await.unwrap();
+    processes::kill_all(cluster.data(), None).unwrap();
+    cluster.up().await.unwrap();
+    cluster.whole().await.unwrap();
+    let load = cluster.load(RATE, Mix::default(), 2).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.stop().await.unwrap();
+    assert_clean(&cluster.verify().await.unwrap(), 200);
+    cluster.dujiang(&["down", "--purge", "--yes"]).await.unwrap();
+    assert!(!cluster.data().exists());
+}

@@ -1,0 +1,83 @@
+//! Planned moves: nobody notices; and a control plane killed in the middle of each of their steps.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dujiang_testkit::cluster::{Cluster, PATIENCE};
+use dujiang_testkit::drill::{self, Options};
+use dujiang_testkit::load::Mix;
+use dujiang_testkit::processes::Kind;
+use dujiang_types::operation::{Operation, OperationState};
+use dujiang_types::{DcId, UnitId};
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use crate::{RATE, assert_clean, cluster, dc, unit};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_fail_no_request_and_survive_a_control_plane_killed_at_every_step() {
+    let cluster = cluster().await;
+    let platform = cluster.platform().unwrap();
+    let fault = Duration::from_millis(500);
+    let journal = cluster.journal();
+    let options = Options { rate: RATE, accounts: 60, mix: Mix::default(), seed: 5, fault, journal };
+    let report = drill::moves(platform, &unit(1), 3, options, |_| {}).await.unwrap();
+    assert!(report.is_correct(), "{:#?}", report.books.violations);
+    let homes: Vec<_> = report.moves.iter().map(|outcome| outcome.to.clone()).collect();
+    assert_eq!(homes, [dc(1), dc(2), dc(0)]);
+    assert_eq!(report.load.total.failed_requests, 0, "{:#?}", report.moves);
+    assert_eq!(report.load.total.unknown, 0);
+
+    let load = cluster.load(RATE, Mix::default(), 6).await.unwrap();
+    let mut hit = BTreeSet::new();
+    for (number, phase) in ["holding", "sealing", "promoting", "serving"].into_iter().enumerate() {
+        let to = if number % 2 == 0 { dc(1) } else { dc(0) };
+        if kill_control_at(&cluster, &unit(1), &to, phase).await {
+            hit.insert(phase);
+        }
+        cluster.whole().await.unwrap();
+    }
+    load.stop().await.unwrap();
+    assert_clean(&cluster.verify().await.unwrap(), 200);
+    // A phase may be over before we see it; most are not.
+    assert!(hit.len() >= 3, "only hit {hit:?}");
+}
+
+/// Asks for a move, kills the control plane as soon as the record shows the phase, and waits until the operation is
+/// over. True if the phase was seen.
+async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &str) -> bool {
+    let control = cluster.control().unwrap();
+    let victims = cluster.processes(&Kind::Control, None).unwrap();
+    assert_eq!(victims.len(), 1);
+    let mut watch = reqwest::get(format!("{}/v1/watch?kinds=units", control.url())).await.unwrap();
+    // The first event is the snapshot; what comes after it is news.
+    watch.chunk().await.unwrap().unwrap();
+    let operation = control.ask_move(unit, to).await.unwrap();
+    let wanted = format!("\"phase\":{{\"name\":\"{phase}\"");
+    let mut seen = String::new();
+    let deadline = Instant::now() + PATIENCE;
+    let hit = loop {
+        match tokio::time::timeout_at(deadline, watch.chunk()).await {
+            Ok(Ok(Some(chunk))) => seen.push_str(&String::from_utf8_lossy(&chunk)),
+            _ => break false,
+        }
+        if seen.replace(' ', "").contains(&wanted) {
+            break true;
+        }
+        if control.operation(&operation.name).await.is_ok_and(|operation| is_over(&operation)) {
+            break false;
+        }
+    };
+    victims[0].signal(Signal::SIGKILL).unwrap();
+    loop {
+        match control.operation(&operation.name).await {
+            Ok(operation) if is_over(&operation) => return hit,
+            _ => assert!(Instant::now() < deadline, "the move is not over: killed at {phase}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn is_over(operation: &Operation) -> bool {
+    matches!(operation.status.state, OperationState::Succeeded | OperationState::Failed)
+}
