@@ -19,14 +19,25 @@ pub const MODE_SECRET: u32 = 0o600;
 /// Replaces a file by content that is on disk before it is seen: written beside it, synced, renamed, and the
 /// directory synced.
 pub fn write_durably(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let beside = beside(path);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    write_beside(path, content, mode)?.sync_all()?;
+    fs::rename(beside(path), path)?;
+    sync_dir(parent(path))
+}
+
+/// Replaces a file at once, so that no reader sees half of it; a power cut may lose it. For what is made anew
+/// whenever it is needed.
+pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    write_beside(path, content, mode)?;
+    fs::rename(beside(path), path)
+}
+
+fn write_beside(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(beside(path))?;
     // The file may be left over from a crash with another mode.
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_dir(parent(path))
+    Ok(file)
 }
 
 /// Like [`write_durably`], as JSON.

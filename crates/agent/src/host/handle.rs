@@ -30,6 +30,8 @@ pub(super) struct Handle {
 /// The latest observation.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// True once there was a look at it, with whatever outcome.
+    pub(super) looked: bool,
     /// `None` until the replica's folder could be opened.
     pub(super) local: Option<Local>,
     /// What the task does or waits for.
@@ -52,6 +54,11 @@ impl Handle {
     /// Replaces the latest observation.
     pub(super) fn publish(&self, seen: Seen) {
         *lock(&self.seen) = seen;
+    }
+
+    /// True once there was a look at the replica.
+    pub(super) fn looked(&self) -> bool {
+        lock(&self.seen).looked
     }
 
     /// Promises given so far.

@@ -169,7 +169,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (stop, stopping) = watch::channel(false);
     let news = Arc::new(Notify::new());
     let given = task::Given { timing: Timing::default(), known: known.clone(), news: news.clone(), stopping };
-    let reporting = tokio::spawn(report_for_ever(shared.clone(), known.clone(), news));
+    let over = Arc::new(Notify::new());
+    let reporter = Reporter::new(shared.clone(), known.clone());
+    let reporting = tokio::spawn(report_until(reporter, news, over.clone()));
     let instances = Instances::new(options, folder.clone(), client);
     let mut agent = Agent {
         shared,
@@ -187,23 +189,28 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         () = shutdown => {}
     }
     agent.shut_down(&stop).await;
-    reporting.abort();
-    let mut last = Reporter::new(agent.shared.clone(), agent.known.clone());
-    last.report().await;
+    over.notify_one();
+    if let Ok(mut reporter) = reporting.await {
+        // That everything is stopped: others need not wait for leases to run out.
+        reporter.report().await;
+    }
     watching.abort();
     Ok(())
 }
 
 /// Reports regularly, and at once when there is news.
-async fn report_for_ever(shared: Arc<Shared>, known: watch::Receiver<Known>, news: Arc<Notify>) {
+async fn report_until(mut reporter: Reporter, news: Arc<Notify>, over: Arc<Notify>) -> Reporter {
     let every = Duration::from_millis(Timing::default().renew_ms);
-    let mut reporter = Reporter::new(shared, known);
     loop {
         let begun = Instant::now();
         reporter.report().await;
         // Not earlier than a moment after the last one, not later than a renewal after it.
         sleep_until(begun + REPORT_APART).await;
-        let _ = timeout(every.saturating_sub(begun.elapsed()), news.notified()).await;
+        tokio::select! {
+            () = sleep_until(begun + every) => {}
+            () = news.notified() => {}
+            () = over.notified() => return reporter,
+        }
     }
 }
 

@@ -41,6 +41,9 @@ impl Reporter {
     pub(super) async fn report(&mut self) {
         let known = self.known.borrow().clone();
         let handles = self.shared.handles();
+        if self.sequence == 0 && !self.is_complete(&known, &handles) {
+            return;
+        }
         let (mut units, mut renew) = (BTreeMap::new(), BTreeMap::new());
         for handle in handles.values() {
             let (report, epoch) = handle.report(&known);
@@ -74,6 +77,14 @@ impl Reporter {
                 join_all(handles.values().map(|handle| self.ask_peers(handle, &known))).await;
             }
         }
+    }
+
+    /// A first report that leaves out a primary which runs would say that it does not.
+    fn is_complete(&self, known: &Known, handles: &BTreeMap<UnitId, Arc<Handle>>) -> bool {
+        let dc = &self.shared.options.dc;
+        let mut here =
+            known.units.iter().filter(|(_, unit)| unit.spec.replicas.contains(dc)).map(|(name, _)| name);
+        known.complete && here.all(|name| handles.get(name).is_some_and(|handle| handle.looked()))
     }
 
     async fn send(&self, report: &AgentReport) -> Result<AgentReply, String> {

@@ -1,5 +1,6 @@
 //! The task of one unit's replica: observe, ask the pure machine, carry its one action out, again.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,7 @@ async fn open_and_run(
             Err(error) => {
                 let why = error.chain();
                 tracing::error!(unit = %settings.unit, why, "the replica cannot be used");
-                handle.publish(Seen { why, ..Seen::default() });
+                handle.publish(Seen { looked: true, why, ..Seen::default() });
                 given.news.notify_one();
             }
         }
@@ -78,7 +79,19 @@ async fn open_and_run(
         }
     };
     let mut task = Task::new(replica, given, handle, granted);
-    task.lease = task.adopted_lease().await;
+    if let Some(lease) = task.adopted_lease().await {
+        task.lease = Some(lease);
+        // Only a primary has a lease. What it does exactly is observed next, if it answers.
+        task.local.process = Process::Primary {
+            epoch: lease.epoch,
+            open: task.replica.state().open,
+            applied: None,
+            confirmed: None,
+            standbys: BTreeMap::new(),
+            position: None,
+            healthy: false,
+        };
+    }
     task.run().await;
 }
 
@@ -111,7 +124,11 @@ struct Task {
     confirmed: Option<SyncSet>,
     running: Option<Running>,
     failed: Option<Failed>,
+    remembering: Background<()>,
+    remember_at: Instant,
     observing: Background<Process>,
+    /// True once there was an observation.
+    looked: bool,
     /// True until the process was observed after the last action: nothing is decided before.
     stale: bool,
     look_at: Instant,
@@ -153,7 +170,10 @@ impl Task {
             confirmed: None,
             running: None,
             failed: None,
+            remembering: None,
+            remember_at: now,
             observing: None,
+            looked: false,
             stale: true,
             look_at: now,
             soon_until: now + SOON_FOR,
@@ -196,6 +216,7 @@ impl Task {
                 Some(held) = self.granted.recv() => self.take_lease(held).await,
                 _ = self.given.stopping.changed() => return self.shut_down().await,
                 () = replica.wait_end(), if watch_end && self.observing.is_none() => self.look_at = Instant::now(),
+                ended = join(&mut self.remembering) => self.remembered(ended),
                 ended = join(&mut self.observing) => self.observed(ended),
                 ended = join_action(&mut self.running) => self.acted(ended),
                 ended = join(&mut self.probing) => self.probed(ended),
@@ -242,9 +263,13 @@ impl Task {
         if self.stale {
             return;
         }
-        self.see_epoch();
+        let seen = self.epoch_is_seen();
         let step = self.wanted();
         self.why.clone_from(&step.why);
+        if !seen && step.action != Some(Action::StopNow) {
+            "the epoch is being written down".clone_into(&mut self.why);
+            return;
+        }
         let failed = self.failed.take().filter(|failed| step.action.as_ref() == Some(&failed.action));
         self.failed = failed;
         let Some(action) = step.action else { return };
@@ -256,21 +281,27 @@ impl Task {
         }
     }
 
-    /// What is remembered before anything is done under an epoch: never again anything under a lower one.
-    fn see_epoch(&mut self) {
-        let Some(epoch) = self.unit().map(|unit| unit.status.epoch) else { return };
-        if epoch <= self.local.epoch_seen {
-            return;
+    /// What is remembered before anything is done under an epoch: never again anything under a lower one. True if
+    /// it is on disk; until then nothing is done but stopping, which no disk may hold up.
+    fn epoch_is_seen(&mut self) -> bool {
+        let epoch = self.unit().map(|unit| unit.status.epoch).unwrap_or_default();
+        if epoch > self.local.epoch_seen && self.remembering.is_none() && Instant::now() >= self.remember_at {
+            let replica = self.replica.clone();
+            self.remembering = Some(tokio::spawn(async move { replica.see_epoch(epoch).await }));
         }
-        match self.replica.see_epoch(epoch) {
-            Ok(()) => {
-                self.local.epoch_seen = epoch;
-                // They said something about another upstream.
-                (self.local.diverged, self.local.starved) = (false, false);
-            }
-            Err(error) => {
-                tracing::error!(unit = %self.handle.unit, why = error.chain(), "cannot remember an epoch");
-            }
+        epoch <= self.local.epoch_seen
+    }
+
+    fn remembered(&mut self, ended: Joined<()>) {
+        let before = self.local.epoch_seen;
+        self.local.epoch_seen = self.replica.state().epoch_seen;
+        if self.local.epoch_seen > before {
+            // They said something about another upstream.
+            (self.local.diverged, self.local.starved) = (false, false);
+        }
+        if let Ok(Err(error)) = ended {
+            tracing::error!(unit = %self.handle.unit, why = error.chain(), "cannot remember an epoch");
+            self.remember_at = Instant::now() + RETRY_MAX;
         }
     }
 
@@ -279,10 +310,6 @@ impl Task {
             self.why = format!("{why}: the record of its data center is not known");
             return;
         };
-        if self.local.epoch_seen < self.unit().map(|unit| unit.status.epoch).unwrap_or_default() {
-            "the epoch cannot be remembered on disk".clone_into(&mut self.why);
-            return;
-        }
         tracing::info!(unit = %self.handle.unit, action = act::name(&action), why, "begins");
         self.local.busy = act::busy(&action);
         if let Action::SetSync { set } = &action
@@ -415,8 +442,10 @@ impl Task {
 
     fn observed(&mut self, ended: Joined<Process>) {
         let now = Instant::now();
+        self.looked = true;
         match ended {
-            Ok(Ok(mut process)) => {
+            Ok(Ok(process)) => {
+                let mut process = self.still_primary(process);
                 if let Process::Primary { confirmed, healthy, .. } = &mut process {
                     confirmed.clone_from(&self.confirmed);
                     *healthy = boottime_ms() < self.healthy_until_ms;
@@ -439,6 +468,19 @@ impl Task {
         }
         self.look_at =
             now + if self.is_settled() || now > self.soon_until { self.renew() } else { LOOK_SOON };
+    }
+
+    /// A primary that does not answer is a primary all the same while its guard runs: it may still acknowledge.
+    fn still_primary(&self, seen: Process) -> Process {
+        match (&seen, &self.local.process) {
+            (Process::Starting, Process::Primary { .. }) => {}
+            _ => return seen,
+        }
+        let mut process = self.local.process.clone();
+        if let Process::Primary { standbys, .. } = &mut process {
+            standbys.clear();
+        }
+        process
     }
 
     fn renew(&self) -> Duration {
@@ -467,6 +509,9 @@ impl Task {
             wake = wake.min(self.probe_at);
         }
         let now = Instant::now();
+        if self.remembering.is_none() && self.remember_at > now {
+            wake = wake.min(self.remember_at);
+        }
         if let Some(failed) = self.failed.as_ref().filter(|failed| failed.again_at > now) {
             wake = wake.min(failed.again_at);
         }
@@ -561,6 +606,7 @@ impl Task {
     /// Shows the latest, and says so if it is news.
     fn publish(&mut self) {
         let seen = Seen {
+            looked: self.looked,
             local: Some(self.local.clone()),
             why: self.why.clone(),
             lease: self.lease,

@@ -81,7 +81,7 @@ impl Files {
 
 /// Readable by PostgreSQL only: all of them lie beside passwords.
 fn put(path: &Path, text: &str, programs: &Programs) -> Result<(), PostgresError> {
-    files::write_durably(path, text.as_bytes(), files::MODE_SECRET).map_err(file("write", path))?;
+    files::write_whole(path, text.as_bytes(), files::MODE_SECRET).map_err(file("write", path))?;
     programs.give(path)
 }
 

@@ -39,7 +39,7 @@ impl Replica {
         if self.data() == Data::Present {
             return Ok(());
         }
-        let made = self.begin_data()?;
+        let made = self.begin_data().await?;
         self.files.write(&self.settings, &self.state())?;
         let password = self.files.dir().join("init.password");
         let secret = self.settings.secret.password(&self.settings.unit, ROLE_AGENT);
@@ -64,7 +64,7 @@ impl Replica {
         // Single-user mode: nobody can connect before there are roles and rules.
         self.single_user(&made, "postgres", self.roles_sql()).await?;
         self.single_user(&made, self.settings.application.as_str(), self.schema_sql()).await?;
-        self.finish_data(&made)
+        self.finish_data(made).await
     }
 
     async fn single_user(&self, data: &Path, database: &str, sql: String) -> Result<(), PostgresError> {
@@ -80,7 +80,7 @@ impl Replica {
         if self.data() == Data::Present {
             self.keep_before_clone(from).await?;
         }
-        let made = self.begin_data()?;
+        let made = self.begin_data().await?;
         self.files.write_tool_password(&self.settings, from)?;
         let connection = conninfo(from, &self.files.tool_password(), "clone", None);
         let (made_text, slot) = (made.display().to_string(), slot(&self.settings.dc));
@@ -98,7 +98,7 @@ impl Replica {
         ];
         self.tool("pg_basebackup", &args, String::new(), CLONE_TIMEOUT).await?;
         self.stop_in_order(STOP_BUDGET).await?;
-        self.finish_data(&made)
+        self.finish_data(made).await
     }
 
     /// Makes this replica's log a prefix of the log of `from` again, after keeping what only it has. If that does
@@ -121,9 +121,9 @@ impl Replica {
             &config,
             "--no-ensure-shutdown",
         ];
-        self.change(|state| state.broken = true)?;
+        self.change(|state| (state.broken, state.primary_epoch) = (true, None)).await?;
         self.tool("pg_rewind", &args, String::new(), REWIND_TIMEOUT).await?;
-        self.change(|state| (state.broken, state.primary_epoch) = (false, None))
+        self.change(|state| state.broken = false).await
     }
 
     /// Stops in order and tells how far the log reaches. A replica that is stopped is started once more for that,
@@ -166,7 +166,7 @@ impl Replica {
                 tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "keeping all log of data that does not work");
                 self.stop_now().await?;
                 let end = Position { timeline: 0, flushed: Lsn(u64::MAX) };
-                self.keep(end, Lsn(0))
+                self.keep(end, Lsn(0)).await
             }
         }
     }
@@ -175,35 +175,41 @@ impl Replica {
     async fn keep_diverged(&self, from: &Upstream, end: Position) -> Result<(), PostgresError> {
         let source = self.connect_upstream(from).await?;
         match self.fork(&source, end).await? {
-            Some(fork) => self.keep(end, fork),
+            Some(fork) => self.keep(end, fork).await,
             None => Ok(()),
         }
     }
 
-    fn keep(&self, end: Position, fork: Lsn) -> Result<(), PostgresError> {
+    async fn keep(&self, end: Position, fork: Lsn) -> Result<(), PostgresError> {
         let kept =
             wal::Kept { end, fork, primary_epoch: self.state().primary_epoch, kept_at: Timestamp::now() };
         let (pg_wal, dir) = (self.pg_wal(), self.settings.dir.join("kept"));
-        let folder = wal::keep(&pg_wal, &kept, &dir).map_err(file("keep the diverged log in", &dir))?;
+        let folder = self
+            .on_disk(move |_| wal::keep(&pg_wal, &kept, &dir).map_err(file("keep the diverged log in", &dir)))
+            .await?;
         tracing::warn!(unit = %self.settings.unit, folder = %folder.display(), %fork, %end, "kept diverged log");
         Ok(())
     }
 
-    pub(super) fn begin_data(&self) -> Result<PathBuf, PostgresError> {
+    async fn begin_data(&self) -> Result<PathBuf, PostgresError> {
         let made = self.settings.dir.join("pgdata.new");
-        files::remove_dir(&made).map_err(file("remove", &made))?;
+        let half = made.clone();
+        self.on_disk(move |_| files::remove_dir(&half).map_err(file("remove", &half))).await?;
         self.settings.programs.make_dir(&made)?;
         Ok(made)
     }
 
     /// Puts what was made in its place.
-    fn finish_data(&self, made: &Path) -> Result<(), PostgresError> {
-        let data = self.pgdata();
-        self.change(|state| state.broken = true)?;
-        files::remove_dir(&data).map_err(file("remove", &data))?;
-        fs::rename(made, &data).map_err(file("rename to", &data))?;
-        files::sync_dir(&self.settings.dir).map_err(file("sync", &self.settings.dir))?;
-        self.change(|state| (state.broken, state.primary_epoch) = (false, None))
+    async fn finish_data(&self, made: PathBuf) -> Result<(), PostgresError> {
+        let (data, dir) = (self.pgdata(), self.settings.dir.clone());
+        self.on_disk(move |durable| {
+            durable.change(|state| (state.broken, state.primary_epoch) = (true, None))?;
+            files::remove_dir(&data).map_err(file("remove", &data))?;
+            fs::rename(&made, &data).map_err(file("rename to", &data))?;
+            files::sync_dir(&dir).map_err(file("sync", &dir))?;
+            durable.change(|state| state.broken = false)
+        })
+        .await
     }
 
     async fn tool(

@@ -34,6 +34,7 @@ use crate::secret::Secret;
 use conf::Files;
 use run::Run;
 use sql::Session;
+use state::Durable;
 
 /// The agent's own role, a superuser.
 pub const ROLE_AGENT: &str = "dujiang";
@@ -91,7 +92,9 @@ impl Default for Tuning {
 pub struct Replica {
     settings: Settings,
     files: Files,
-    state: Mutex<State>,
+    durable: Arc<Durable>,
+    /// Whose turn it is to work on the replica's folder.
+    disk: Arc<tokio::sync::Mutex<()>>,
     run: Mutex<Option<Run>>,
     /// The shutdown checkpoint of what is stopped; read once for each stop.
     sealed: Mutex<Sealed>,
@@ -107,11 +110,12 @@ impl Replica {
     pub async fn open(settings: Settings) -> Result<Self, PostgresError> {
         std::fs::create_dir_all(&settings.dir).map_err(error::file("create", &settings.dir))?;
         settings.programs.check_reachable(&settings.dir.join("pgdata"))?;
-        let state = State::read(&settings.dir.join("replica.json"))?;
+        let durable = Durable::read(settings.dir.join("replica.json"))?;
         let replica = Self {
             files: Files::new(&settings.dir),
             settings,
-            state: Mutex::new(state),
+            durable: Arc::new(durable),
+            disk: Arc::default(),
             run: Mutex::new(None),
             sealed: Mutex::new(Sealed::Unread),
             session: tokio::sync::Mutex::new(None),
@@ -129,23 +133,36 @@ impl Replica {
 
     /// The durable state.
     pub fn state(&self) -> State {
-        lock(&self.state).clone()
+        self.durable.get()
     }
 
     /// Remembers durably that a record of that epoch was acted on. Never lowered.
-    pub fn see_epoch(&self, epoch: Epoch) -> Result<(), PostgresError> {
-        if epoch > self.state().epoch_seen { self.change(|state| state.epoch_seen = epoch) } else { Ok(()) }
+    pub async fn see_epoch(&self, epoch: Epoch) -> Result<(), PostgresError> {
+        self.change(move |state| state.epoch_seen = state.epoch_seen.max(epoch)).await
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), PostgresError> {
-        let mut state = lock(&self.state);
-        let mut changed = state.clone();
-        change(&mut changed);
-        if changed != *state {
-            changed.write(&self.settings.dir.join("replica.json"))?;
-            *state = changed;
-        }
-        Ok(())
+    async fn change(&self, change: impl FnOnce(&mut State) + Send + 'static) -> Result<(), PostgresError> {
+        self.on_disk(move |durable| durable.change(change)).await
+    }
+
+    /// Does what waits for the disk, on a thread made for that: a disk that hangs must not hold up other replicas.
+    /// One at a time and to its end, also if the action it is for is called off meanwhile: what comes next begins
+    /// after it.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Durable) -> Result<T, PostgresError> + Send + 'static,
+    ) -> Result<T, PostgresError> {
+        let turn = self.disk.clone().lock_owned().await;
+        let durable = self.durable.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&durable)
+        });
+        // It only fails if the work panicked, or while the runtime shuts down.
+        let done = done.await;
+        done.unwrap_or_else(|error| {
+            Err(PostgresError::State(format!("work on the disk was not done: {error}")))
+        })
     }
 
     fn pgdata(&self) -> PathBuf {

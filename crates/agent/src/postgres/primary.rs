@@ -45,10 +45,12 @@ impl Replica {
             return Err(PostgresError::State("the guard holds no lease".to_owned()));
         }
         let session = self.session().await?;
-        self.change(|state| {
-            (state.primary_epoch, state.set) = (Some(epoch), Some(set.clone()));
+        let wanted = set.clone();
+        self.change(move |state| {
+            (state.primary_epoch, state.set) = (Some(epoch), Some(wanted));
             (state.upstream, state.open) = (None, false);
-        })?;
+        })
+        .await?;
         // Before the promotion: there is no moment in which this primary would not wait.
         self.apply_set(&session, set).await?;
         let pg_wal = self.pg_wal();
@@ -78,7 +80,8 @@ impl Replica {
     pub async fn set_sync(&self, set: &SyncSet) -> Result<(), PostgresError> {
         let session = self.session().await?;
         let before = self.state().set;
-        self.change(|state| state.set = Some(set.clone()))?;
+        let wanted = set.clone();
+        self.change(move |state| state.set = Some(wanted)).await?;
         self.apply_set(&session, set).await?;
         if sync_names(before.as_ref()).is_empty() && set.need > 0 {
             // That commits wait at all is switched on by the checkpointer, which looks before each checkpoint.
@@ -198,7 +201,7 @@ impl Replica {
 
     async fn set_admission(&self, open: bool) -> Result<(), PostgresError> {
         let session = self.session().await?;
-        self.change(|state| state.open = open)?;
+        self.change(move |state| state.open = open).await?;
         self.reload(&session).await?;
         let app = self.settings.application.as_str();
         let password = self.settings.secret.password(&self.settings.unit, app);

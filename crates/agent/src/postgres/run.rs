@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::error::{PostgresError, file};
-use super::programs::excerpt;
+use super::programs::{Programs, excerpt};
 use super::{Replica, Sealed, lock, sql, wal, write_empty};
 use crate::guard::client::Client;
 use crate::guard::{self, KILL_AFTER_MS, Lease, Mode};
@@ -75,7 +75,7 @@ impl Replica {
 
     /// Ends tools of an earlier agent that would write into folders made anew.
     pub(super) fn end_stray_tools(&self) -> Result<(), PostgresError> {
-        let proc_dir = std::path::Path::new("/proc");
+        let proc_dir = Path::new("/proc");
         let mark = format!("{ENV_RECORD}={}", self.tool_mark().display());
         for pid in proc::pids().map_err(file("read", proc_dir))? {
             if proc::has_env(pid, &mark) && proc::stat(pid).is_ok_and(proc::Stat::runs) {
@@ -141,9 +141,10 @@ impl Replica {
             return Ok(());
         }
         self.end_leftovers().await?;
-        self.change(|state| (state.upstream, state.set, state.open) = (None, None, false))?;
+        self.change(|state| (state.upstream, state.set, state.open) = (None, None, false)).await?;
         self.files.write(&self.settings, &self.state())?;
-        self.prepare_data()?;
+        let (data, programs) = (self.pgdata(), self.settings.programs.clone());
+        self.on_disk(move |_| prepare_data(&data, &programs)).await?;
         let log = self.log_file();
         let log_from = std::fs::metadata(&log).map_or(0, |meta| meta.size());
         let run = self.launch()?;
@@ -163,24 +164,6 @@ impl Replica {
             sleep(POLL).await;
         }
         Ok(())
-    }
-
-    /// Sets the data directory straight for a start.
-    fn prepare_data(&self) -> Result<(), PostgresError> {
-        let data = self.pgdata();
-        let signal = data.join("standby.signal");
-        write_empty(&signal)?;
-        self.settings.programs.give(&signal)?;
-        // Settings left here would override ours.
-        let auto = data.join("postgresql.auto.conf");
-        write_empty(&auto)?;
-        self.settings.programs.give(&auto)?;
-        // No process of this database exists, so whatever process has that number by now is another one.
-        for stale in ["postmaster.pid", "recovery.signal"] {
-            let stale = data.join(stale);
-            files::remove_file(&stale).map_err(file("remove", &stale))?;
-        }
-        wal::remove_loose_placeholders(&self.pg_wal()).map_err(file("clean", &self.pg_wal()))
     }
 
     fn launch(&self) -> Result<Run, PostgresError> {
@@ -272,7 +255,7 @@ impl Replica {
 }
 
 /// What PostgreSQL (or the guard) said about a start that failed.
-fn reason(log: &std::path::Path, from: u64) -> String {
+fn reason(log: &Path, from: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut log = File::open(log)?;
         log.seek(SeekFrom::Start(from))?;
@@ -289,4 +272,22 @@ fn reason(log: &std::path::Path, from: u64) -> String {
         })
         .collect();
     if telling.is_empty() { excerpt(text.as_bytes()) } else { excerpt(telling.join("\n").as_bytes()) }
+}
+
+/// Sets the data directory straight for a start.
+fn prepare_data(data: &Path, programs: &Programs) -> Result<(), PostgresError> {
+    let signal = data.join("standby.signal");
+    write_empty(&signal)?;
+    programs.give(&signal)?;
+    // Settings left here would override ours.
+    let auto = data.join("postgresql.auto.conf");
+    write_empty(&auto)?;
+    programs.give(&auto)?;
+    // No process of this database exists, so whatever process has that number by now is another one.
+    for stale in ["postmaster.pid", "recovery.signal"] {
+        let stale = data.join(stale);
+        files::remove_file(&stale).map_err(file("remove", &stale))?;
+    }
+    let pg_wal = data.join("pg_wal");
+    wal::remove_loose_placeholders(&pg_wal).map_err(file("clean", &pg_wal))
 }

@@ -38,7 +38,8 @@ impl Replica {
     pub async fn follow(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
         let fit = self.examine(upstream).await?;
         if fit == Fit::Fits {
-            self.change(|state| state.upstream = Some(upstream.clone()))?;
+            let whom = upstream.clone();
+            self.change(move |state| state.upstream = Some(whom)).await?;
             self.reload(&*self.session().await?).await?;
         }
         Ok(fit)
@@ -113,7 +114,7 @@ impl Replica {
     /// this the position only becomes known, it does not grow.
     pub async fn detach(&self) -> Result<(), PostgresError> {
         // The state first; with it the password goes, so a receiver that starts late has no way in.
-        self.change(|state| state.upstream = None)?;
+        self.change(|state| state.upstream = None).await?;
         let session = self.session().await?;
         self.reload(&session).await?;
         let deadline = Instant::now() + DETACH_TIMEOUT;

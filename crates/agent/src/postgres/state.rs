@@ -1,11 +1,12 @@
 //! The replica's state file: everything about it that must outlive the agent.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use dujiang_types::unit::SyncSet;
 use dujiang_types::{DcId, Epoch};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 
 use super::error::{PostgresError, file};
 use crate::files;
@@ -40,12 +41,43 @@ pub struct Upstream {
 
 impl State {
     /// Reads the file; a replica without one is new.
-    pub fn read(path: &Path) -> Result<Self, PostgresError> {
+    fn read(path: &Path) -> Result<Self, PostgresError> {
         Ok(files::read_json(path).map_err(file("read", path))?.unwrap_or_default())
     }
 
     /// Writes the file durably.
-    pub fn write(&self, path: &Path) -> Result<(), PostgresError> {
+    fn write(&self, path: &Path) -> Result<(), PostgresError> {
         files::write_json(path, self).map_err(file("write", path))
+    }
+}
+
+/// The state with its file.
+#[derive(Debug)]
+pub(super) struct Durable {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Durable {
+    /// Reads the file.
+    pub(super) fn read(path: PathBuf) -> Result<Self, PostgresError> {
+        let state = Mutex::new(State::read(&path)?);
+        Ok(Self { path, state })
+    }
+
+    /// What is on disk.
+    pub(super) fn get(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the state, on disk first. Waits for the disk; changes must not be made at the same time.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) -> Result<(), PostgresError> {
+        let mut changed = self.get();
+        change(&mut changed);
+        if changed != self.get() {
+            changed.write(&self.path)?;
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = changed;
+        }
+        Ok(())
     }
 }
