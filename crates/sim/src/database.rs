@@ -25,7 +25,7 @@ impl World {
         db.sealed = false;
         db.upstream = db.file_upstream;
         db.open = false;
-        let takes = self.between(20 * MS, 400 * MS);
+        let takes = if self.plan.brisk { self.between(MS, 20 * MS) } else { self.between(20 * MS, 400 * MS) };
         self.after(takes, Proc::Postgres(at), Event::Started { at });
     }
 
@@ -49,8 +49,8 @@ impl World {
         }
         db.process = Process::Promoting;
         let behind = db.flushed.saturating_sub(db.replayed) as u64;
-        let takes = self.between(10 * MS, 200 * MS) + behind * MS;
-        self.after(takes, Proc::Postgres(at), Event::Promoted { at, timeline });
+        let takes = if self.plan.brisk { self.between(MS, 10 * MS) } else { self.between(10 * MS, 200 * MS) };
+        self.after(takes + behind * MS, Proc::Postgres(at), Event::Promoted { at, timeline });
     }
 
     pub(crate) fn promoted(&mut self, at: At, timeline: u32) {

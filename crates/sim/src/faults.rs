@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::event::Event;
 use crate::network::{Channel, Cut};
-use crate::place::{At, CONTROL_SITE, DC_COUNT, Dc, Proc, SITE_COUNT};
+use crate::place::{At, CONTROL_SITE, DC_COUNT, Dc, Proc, SITE_COUNT, dc_index};
 use crate::trace::{MS, SECOND, Us};
 use crate::world::World;
 use crate::{Options, Scenario};
@@ -14,7 +14,7 @@ use crate::{Options, Scenario};
 /// election, one promotion that runs into its budget, a rewind that fails, a clone, and joining the sync set.
 const RECOVERY_MAX: Us = 60 * SECOND;
 /// A guard that was frozen, or whose machine was, may take that long after the thaw to stop its database.
-const EXCUSE: Us = 400 * MS;
+const EXCUSE: Us = 500 * MS;
 
 /// One thing that goes wrong, or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub struct Plan {
     pub heal: Us,
     /// When the run ends at the latest.
     pub end: Us,
+    /// Databases and agents are quick: the more a promotion has to wait for leases alone.
+    pub brisk: bool,
+    /// Data centers that receive log late.
+    pub slow_link: [bool; DC_COUNT],
     /// Data centers whose standbys replay slowly.
     pub slow_replay: [bool; DC_COUNT],
     /// Chance per mille that something breaks at an agent's action or a decision of the control plane.
@@ -68,8 +72,16 @@ impl Plan {
         let begin = rng.random_range(3 * SECOND..8 * SECOND);
         let heal = begin + rng.random_range(10 * SECOND..30 * SECOND);
         let count = if scenario.breaks() { rng.random_range(1..=10) } else { 0 };
-        let mut faults: Vec<(Us, Fault)> =
-            (0..count).map(|_| (rng.random_range(begin..heal), draw(rng, options, units))).collect();
+        let mut faults: Vec<(Us, Fault)> = Vec::new();
+        for _ in 0..count {
+            // Trouble seldom comes alone: some faults follow the one before closely.
+            let after = faults.last().filter(|_| rng.random_bool(0.4)).map(|(time, _)| *time);
+            let time = match after {
+                Some(time) => time + rng.random_range(0..2_500 * MS),
+                None => rng.random_range(begin..heal),
+            };
+            faults.push((time, draw(rng, options, units)));
+        }
         faults.sort_by_key(|(time, _)| *time);
         let moves = if scenario == Scenario::Calm { 0 } else { rng.random_range(0..=6) };
         let noisy = scenario.cuts() && rng.random_bool(0.5);
@@ -83,6 +95,8 @@ impl Plan {
             moves: (0..moves).map(|_| rng.random_range(begin..heal)).collect(),
             heal,
             end: heal + RECOVERY_MAX,
+            brisk: rng.random_bool(0.5),
+            slow_link: std::array::from_fn(|_| scenario.breaks() && rng.random_bool(0.3)),
             slow_replay: std::array::from_fn(|_| scenario != Scenario::Calm && rng.random_bool(0.3)),
             at_step: if scenario.crashes() && rng.random_bool(0.7) { rng.random_range(1..=15) } else { 0 },
             noise,
@@ -179,6 +193,7 @@ impl World {
         if self.healed() {
             return;
         }
+        let fault = self.aim(fault);
         self.say("FAULT", || format!("{fault:?}"));
         match fault {
             Fault::Crash(proc) => self.crash(proc),
@@ -216,6 +231,30 @@ impl World {
                 let db = self.db_mut(at);
                 db.removed = db.flushed;
             }
+        }
+    }
+
+    /// Half of the faults that begin hit whoever matters most: the home of a unit.
+    fn aim(&mut self, fault: Fault) -> Fault {
+        let unit = self.rng.random_range(0..self.unit_count);
+        let home = dc_index(&self.control.unit(unit).status.home);
+        let Some(dc) = home.filter(|_| self.rng.random_bool(0.5)) else { return fault };
+        let at = At { dc, unit };
+        let aimed = |proc| match proc {
+            Proc::Agent(_) => Proc::Agent(dc),
+            Proc::Guard(_) => Proc::Guard(at),
+            Proc::Postgres(_) => Proc::Postgres(at),
+            other => other,
+        };
+        match fault {
+            Fault::Crash(proc) => Fault::Crash(aimed(proc)),
+            Fault::Freeze(proc, takes) => Fault::Freeze(aimed(proc), takes),
+            Fault::Pause(_, takes) => Fault::Pause(dc, takes),
+            Fault::PowerOff(_, takes) => Fault::PowerOff(dc, takes),
+            Fault::Stall(_, takes) => Fault::Stall(dc, takes),
+            Fault::Cancel(_) => Fault::Cancel(at),
+            Fault::LoseSlot(_) => Fault::LoseSlot(at),
+            other => other,
         }
     }
 

@@ -20,6 +20,8 @@ use crate::world::World;
 const LOOK: Us = 100 * MS;
 /// How often it lists all records, should a watch event have been lost.
 const RESYNC: Us = SECOND;
+/// The longest a guard takes to end its database: what the margin allows beside the drift of clocks.
+const KILL_MAX: Us = 430 * MS;
 /// Reports whose answers are still of use.
 const SENT_MAX: usize = 16;
 
@@ -361,7 +363,7 @@ impl World {
         let life = self.processes.life(Proc::Postgres(at));
         self.say(Proc::Guard(at), || "the lease has run out: the database is stopped at once".to_owned());
         // SIGQUIT, and SIGKILL if that is not enough.
-        let takes = if self.chance(100) { self.between(50 * MS, 250 * MS) } else { self.between(MS, 20 * MS) };
+        let takes = if self.chance(200) { self.between(50 * MS, KILL_MAX) } else { self.between(MS, 20 * MS) };
         self.after(takes, Proc::World, Event::Killed { at, life });
     }
 

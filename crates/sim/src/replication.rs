@@ -117,7 +117,8 @@ impl World {
         let (conn, first) = (sender.conn, sender.sent);
         sender.sent = flushed;
         let records: Vec<Record> = db.log[first..flushed].to_vec();
-        let delay = self.net.delay(&mut self.rng, at.dc, standby);
+        let congestion = if self.plan.slow_link[standby] { self.between(0, 300 * MS) } else { 0 };
+        let delay = self.net.delay(&mut self.rng, at.dc, standby) + congestion;
         let to = At { dc: standby, unit: at.unit };
         self.after(delay, Proc::Postgres(to), Event::Log { at: to, conn, first, records });
     }
@@ -169,6 +170,9 @@ impl World {
     }
 
     fn reload_lag(&mut self) -> Us {
+        if self.plan.brisk {
+            return self.between(MS / 2, 3 * MS);
+        }
         if self.chance(50) { self.between(100 * MS, 1_500 * MS) } else { self.between(MS, 60 * MS) }
     }
 
@@ -178,6 +182,11 @@ impl World {
         let Some(from) = self.db(at).receiver.as_ref().filter(|r| r.conn == conn).map(|r| r.from) else {
             return;
         };
+        if !self.power[from] && self.chance(500) {
+            // It was still in the lost machine's memory; nobody will send it again.
+            self.stop_receiver(at);
+            return;
+        }
         let gap = self.db(at).log.len() < first;
         if gap || !self.net.passes(Channel::Replication, from, at.dc) {
             let again = Event::Log { at, conn, first, records };
