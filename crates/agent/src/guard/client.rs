@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{Command, LINE_BYTES_MAX, Mode, Nothing, Status, Until};
 
 /// How long a guard may take to answer. It only ever waits for a processor; a lease is several times as long.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A connection to a guard, made anew when it breaks.
 #[derive(Debug)]

@@ -310,7 +310,9 @@ impl Task {
             self.why = format!("{why}: the record of its data center is not known");
             return;
         };
-        tracing::info!(unit = %self.handle.unit, action = act::name(&action), why, "begins");
+        if self.failed.is_none() {
+            tracing::info!(unit = %self.handle.unit, action = act::name(&action), why, "begins");
+        }
         self.local.busy = act::busy(&action);
         if let Action::SetSync { set } = &action
             && self.confirmed.as_ref() != Some(set)
@@ -405,8 +407,10 @@ impl Task {
         };
         let again = self.failed.take().filter(|failed| failed.action == running.action);
         let most = if waits { RETRY_WAITING_MAX } else { RETRY_MAX };
+        if again.as_ref().is_none_or(|failed| failed.why != why) {
+            tracing::warn!(unit = %self.handle.unit, action = name, why, "failed; it is tried again");
+        }
         let pause = again.map_or(RETRY_MIN, |failed| (failed.pause * 2).min(most));
-        tracing::warn!(unit = %self.handle.unit, action = name, why, ?pause, "failed");
         self.failed = Some(Failed { action: running.action, why, pause, again_at: Instant::now() + pause });
     }
 
@@ -603,8 +607,13 @@ impl Task {
         }
     }
 
-    /// Shows the latest, and says so if it is news.
+    /// Shows the latest, and says so if it is news. Between an action and the next look nothing is shown: what is
+    /// durable is new already and what runs is not yet known, and the two together would tell a story that never
+    /// was (a promotion that has succeeded would look like one that failed).
     fn publish(&mut self) {
+        if self.stale && self.reported.is_some() {
+            return;
+        }
         let seen = Seen {
             looked: self.looked,
             local: Some(self.local.clone()),
@@ -644,6 +653,7 @@ impl Task {
         }
         "the data center is shut down".clone_into(&mut self.why);
         self.local.busy = None;
+        self.stale = false;
         self.publish();
     }
 }

@@ -33,8 +33,8 @@ pub(super) const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 impl Replica {
     /// Promotes under `epoch`, making commits wait for `set`. The guard must hold a lease.
     ///
-    /// The epoch is written before anything else: whatever happens then, this replica is never promoted under it
-    /// again. The new timeline is `epoch + 1`. Stays closed to clients.
+    /// The epoch is on disk before the promotion is asked for: whatever happens then, this replica is never promoted
+    /// under it again. The new timeline is `epoch + 1`. Stays closed to clients.
     pub async fn promote(&self, epoch: Epoch, set: &SyncSet) -> Result<(), PostgresError> {
         let timeline = u32::try_from(epoch.0 + 1)
             .map_err(|_| PostgresError::State(format!("epoch {epoch} is beyond PostgreSQL's timelines")))?;
@@ -46,17 +46,15 @@ impl Replica {
         }
         let session = self.session().await?;
         let wanted = set.clone();
-        self.change(move |state| {
-            (state.primary_epoch, state.set) = (Some(epoch), Some(wanted));
-            (state.upstream, state.open) = (None, false);
-        })
-        .await?;
+        self.change(move |state| (state.set, state.upstream, state.open) = (Some(wanted), None, false))
+            .await?;
         // Before the promotion: there is no moment in which this primary would not wait.
         self.apply_set(&session, set).await?;
         let pg_wal = self.pg_wal();
         for placeholder in wal::fill_gap(&pg_wal, timeline).map_err(file("write histories into", &pg_wal))? {
             self.settings.programs.give(&placeholder)?;
         }
+        self.change(move |state| state.primary_epoch = Some(epoch)).await?;
         session.row("ask for the promotion", "SELECT pg_promote(false)").await?;
         let deadline = Instant::now() + PROMOTE_TIMEOUT;
         while flag(&session.row("watch the promotion", "SELECT pg_is_in_recovery()").await?, 0) {
@@ -93,14 +91,15 @@ impl Replica {
         self.confirm(&session, set).await
     }
 
-    /// Writes the setting, reloads, and waits until new sessions have it: then every process has been told.
+    /// Writes the setting, reloads, and waits until this session has it. The postmaster takes a changed setting in
+    /// before it tells anybody, so by then every new session has it too, and every process has been told.
     async fn apply_set(&self, session: &Session, set: &SyncSet) -> Result<(), PostgresError> {
         self.reload(session).await?;
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let fresh = self.new_session().await?;
-            let shown =
-                fresh.row("read the sync set", "SELECT current_setting('synchronous_standby_names')").await?;
+            let shown = session
+                .row("read the sync set", "SELECT current_setting('synchronous_standby_names')")
+                .await?;
             if field::<String>(&shown, 0) == Some(sync_names(Some(set))) {
                 return Ok(());
             }

@@ -24,6 +24,8 @@ use crate::{files, proc};
 const START_WATCH: Duration = Duration::from_secs(3);
 /// Between two looks while something is awaited that takes milliseconds.
 pub(super) const POLL: Duration = Duration::from_millis(10);
+/// Longest pause between two tries to connect to a server that starts.
+const START_POLL_MAX: Duration = Duration::from_millis(50);
 /// How long a killed process may take to vanish; longer means it hangs in the kernel.
 const VANISH: Duration = Duration::from_secs(5);
 /// How much of PostgreSQL's log is searched for the reason of a failed start.
@@ -151,6 +153,7 @@ impl Replica {
         *lock(&self.run) = Some(run.clone());
         *lock(&self.sealed) = Sealed::Unread;
         let deadline = Instant::now() + START_WATCH;
+        let mut pause = POLL;
         while Instant::now() < deadline {
             if run.process.exited().is_some() {
                 self.is_stopped().await?;
@@ -161,7 +164,9 @@ impl Replica {
                 Err(error) if sql::answered(&error) => tracing::debug!(%error, "starting"),
                 Err(_) => {}
             }
-            sleep(POLL).await;
+            // Each try costs the starting server a process.
+            sleep(pause).await;
+            pause = (pause * 2).min(START_POLL_MAX);
         }
         Ok(())
     }
