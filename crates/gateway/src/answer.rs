@@ -1,5 +1,7 @@
 //! Heads of upstream answers, read and made clean.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -56,9 +58,10 @@ pub(crate) fn take_head(input: &mut BytesMut, method: &Method) -> Result<Option<
             return Err(AnswerError::TooLarge);
         }
         let head = input.split_to(end + 4).freeze();
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Response::new(&mut headers);
-        match parsed.parse(&head) {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        match parser.parse_response_with_uninit_headers(&mut parsed, &head, &mut headers) {
             // Anything but the whole means that a line ended in a way we do not accept.
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Err(httparse::Error::TooManyHeaders) => return Err(AnswerError::TooLarge),

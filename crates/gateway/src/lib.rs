@@ -29,12 +29,14 @@ mod hold;
 mod hygiene;
 pub mod limits;
 mod link;
+mod listen;
 mod metrics;
 mod options;
 mod problem;
 mod proxy;
 mod shard;
 mod sse;
+mod threads;
 mod upstream;
 mod worker;
 

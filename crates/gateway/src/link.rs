@@ -64,6 +64,7 @@ impl Link {
     /// Watches for as long as the gateway runs.
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut pause = WATCH_BACKOFF_FIRST;
+        let mut told = false;
         while !self.control.is_empty() {
             let heard = self.watch_once().await;
             let (error, useful) = match heard {
@@ -71,8 +72,12 @@ impl Link {
                 Err(ended) => ended,
             };
             pause = if useful { WATCH_BACKOFF_FIRST } else { (pause * 2).min(WATCH_BACKOFF_MAX) };
-            let url = self.url();
-            tracing::warn!(%url, error = &error as &dyn std::error::Error, "lost the watch of the routing table");
+            // Said once per outage, however long it lasts.
+            if useful || !told {
+                let (url, error) = (self.url(), &error as &dyn std::error::Error);
+                tracing::warn!(url, error, "lost the watch of the routing table; routing by the last one");
+            }
+            told = true;
             self.current.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
         }
@@ -159,7 +164,10 @@ impl Link {
                 if !failing {
                     tracing::warn!(error = error as &dyn std::error::Error, "cannot report to control");
                 }
-                self.suspicion.send_modify(|count| *count += 1);
+                // A server that answers, even with a refusal, is alive.
+                if !error.is_status() {
+                    self.suspicion.send_modify(|count| *count += 1);
+                }
             }
             failing = result.is_err();
             tokio::time::sleep(REPORT_GAP).await;
