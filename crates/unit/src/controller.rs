@@ -134,17 +134,17 @@ impl View<'_> {
         detached
     }
 
-    /// If the home can be known not to acknowledge: why. Otherwise for how long to wait.
-    fn fenced(&self, memory: &Memory) -> Result<&'static str, u64> {
+    /// Why the home can be known not to acknowledge, if it can.
+    fn fenced(&self, memory: &Memory) -> Option<&'static str> {
         let status = &self.unit.status;
         if let Some(seen) = self.reports.get(&status.home)
             && seen.report.revision >= self.unit.revision
             && surely_not_primary(&seen.report.state)
         {
-            return Ok("its agent says it does not run");
+            return Some("its agent says it does not run");
         }
         let lapse_ms = memory.last_grant_ms + self.timing.lease_ms + self.timing.margin_ms;
-        if self.now_ms > lapse_ms { Ok("its lease has run out") } else { Err(lapse_ms - self.now_ms) }
+        (self.now_ms > lapse_ms).then_some("its lease has run out")
     }
 
     fn promised_ms(&self) -> u64 {
@@ -420,8 +420,7 @@ fn lost_home(view: &View, memory: &Memory) -> Option<Decision> {
     {
         return Some(fail_over(view, format!("the primary in {home} has stopped ({})", seen.report.note)));
     }
-    let wait = view.fenced(memory);
-    let Ok(why) = wait else { return None };
+    let why = view.fenced(memory)?;
     if view.promised_ms() > 0 {
         return Some(keep(format!("{home} is not heard, but other replicas vouch for it")));
     }
@@ -459,8 +458,8 @@ fn fail_over(view: &View, reason: String) -> Decision {
 fn elect(view: &View, memory: &Memory) -> Decision {
     let status = &view.unit.status;
     let home = &status.home;
-    if let Err(ms) = view.fenced(memory) {
-        return keep(format!("the lease of {home} may last another {ms} ms"));
+    if view.fenced(memory).is_none() {
+        return keep(format!("the lease of {home} may not have run out yet"));
     }
     let detached = view.detached();
     let reachable: BTreeSet<DcId> =
