@@ -26,11 +26,11 @@ const LOOK_SOON: Duration = Duration::from_millis(25);
 /// For how long after a change something counts as under way. What takes longer waits for another machine.
 const SOON_FOR: Duration = Duration::from_secs(10);
 /// Pause after an action failed; doubled each time the same one fails again.
-const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
-const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Longest pause for what only waits until somebody else is ready: that ends an outage.
-const RETRY_WAITING_MAX: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Longest pause, soon after a change, for what only waits until somebody else is ready: that ends an outage.
+const RETRY_SOON_MAX: Duration = Duration::from_millis(100);
 /// A follower that does not stream for so long is compared with its upstream again.
 const EXAMINE_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks at the size of the database's log.
@@ -378,7 +378,6 @@ impl Task {
         self.local.busy = None;
         self.stale = true;
         self.look_at = Instant::now();
-        self.soon_until = self.look_at + SOON_FOR;
         self.not_streaming_since = None;
         // It may have looked before the action was done.
         if let Some(looking) = self.observing.take() {
@@ -394,6 +393,7 @@ impl Task {
             Ok(Ok(outcome)) => {
                 tracing::info!(unit = %self.handle.unit, action = name, ?outcome, "done");
                 self.failed = None;
+                self.soon_until = Instant::now() + SOON_FOR;
                 match (running.action, outcome) {
                     (_, Outcome::Fit(fit)) => self.take_fit(fit),
                     (Action::SetSync { set }, _) => self.confirmed = Some(set),
@@ -406,7 +406,8 @@ impl Task {
             Err(error) => (error.to_string(), false),
         };
         let again = self.failed.take().filter(|failed| failed.action == running.action);
-        let most = if waits { RETRY_WAITING_MAX } else { RETRY_MAX };
+        let soon = waits && Instant::now() < self.soon_until;
+        let most = if soon { RETRY_SOON_MAX } else { RETRY_MAX };
         if again.as_ref().is_none_or(|failed| failed.why != why) {
             tracing::warn!(unit = %self.handle.unit, action = name, why, "failed; it is tried again");
         }

@@ -18,6 +18,7 @@ use super::error::{PostgresError, file};
 use super::primary::CHECKPOINT_TIMEOUT;
 use super::programs::Run as Tool;
 use super::run::POLL;
+use super::standby::until_primary;
 use super::state::Upstream;
 use super::{ROLE_AGENT, Replica, wal};
 use crate::files;
@@ -76,6 +77,8 @@ impl Replica {
     /// Replaces whatever is here by a copy of `from`. Log that only this replica has is kept first.
     pub async fn copy_from(&self, from: &Upstream) -> Result<(), PostgresError> {
         let session = self.connect_upstream(from).await?;
+        // A copy that begins before the promotion is broken off by it.
+        until_primary(&session).await?;
         self.keep_slot(&session).await?;
         if self.data() == Data::Present {
             self.keep_before_clone(from).await?;

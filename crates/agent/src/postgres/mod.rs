@@ -41,6 +41,9 @@ pub const ROLE_AGENT: &str = "dujiang";
 /// The role replicas copy and receive with.
 pub const ROLE_REPLICATION: &str = "dujiang_replication";
 
+/// Has the postmaster read its configuration again.
+const RELOAD: &str = "SELECT pg_reload_conf()";
+
 /// What is given about a replica and does not change while the agent runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -197,10 +200,10 @@ impl Replica {
         *self.probe.lock().await = None;
     }
 
-    /// Takes a changed configuration in: returns when new sessions have it.
+    /// Has a changed configuration taken in; returns before it is.
     async fn reload(&self, session: &Session) -> Result<(), PostgresError> {
         self.files.write(&self.settings, &self.state())?;
-        session.row("reload the configuration", "SELECT pg_reload_conf()").await.map(drop)
+        session.row("reload the configuration", RELOAD).await.map(drop)
     }
 }
 

@@ -11,10 +11,12 @@ use super::error::{PostgresError, file};
 use super::observe::standbys;
 use super::run::POLL;
 use super::sql::{Session, field, flag, identifier, literal, not_admitted};
-use super::{Replica, wal};
+use super::{RELOAD, Replica, State, wal};
 
 /// Between two looks whether a promotion is done: part of every failover, so short.
 const PROMOTE_POLL: Duration = Duration::from_millis(5);
+/// Between two looks whether a setting has arrived: it takes a signal to two processes.
+const SETTING_POLL: Duration = Duration::from_millis(2);
 /// How long a promotion may take once asked for; log left to replay counts, the machine's own limit is longer.
 const PROMOTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a setting may take to reach every process.
@@ -45,16 +47,14 @@ impl Replica {
             return Err(PostgresError::State("the guard holds no lease".to_owned()));
         }
         let session = self.session().await?;
-        let wanted = set.clone();
-        self.change(move |state| (state.set, state.upstream, state.open) = (Some(wanted), None, false))
-            .await?;
         // Before the promotion: there is no moment in which this primary would not wait.
-        self.apply_set(&session, set).await?;
+        let state = State { set: Some(set.clone()), upstream: None, open: false, ..self.state() };
+        self.apply_set(&session, &state).await?;
         let pg_wal = self.pg_wal();
         for placeholder in wal::fill_gap(&pg_wal, timeline).map_err(file("write histories into", &pg_wal))? {
             self.settings.programs.give(&placeholder)?;
         }
-        self.change(move |state| state.primary_epoch = Some(epoch)).await?;
+        self.change(move |now| *now = State { primary_epoch: Some(epoch), ..state }).await?;
         session.row("ask for the promotion", "SELECT pg_promote(false)").await?;
         let deadline = Instant::now() + PROMOTE_TIMEOUT;
         while flag(&session.row("watch the promotion", "SELECT pg_is_in_recovery()").await?, 0) {
@@ -80,7 +80,7 @@ impl Replica {
         let before = self.state().set;
         let wanted = set.clone();
         self.change(move |state| state.set = Some(wanted)).await?;
-        self.apply_set(&session, set).await?;
+        self.apply_set(&session, &self.state()).await?;
         if sync_names(before.as_ref()).is_empty() && set.need > 0 {
             // That commits wait at all is switched on by the checkpointer, which looks before each checkpoint.
             let own = self.new_session().await?;
@@ -91,22 +91,23 @@ impl Replica {
         self.confirm(&session, set).await
     }
 
-    /// Writes the setting, reloads, and waits until this session has it. The postmaster takes a changed setting in
-    /// before it tells anybody, so by then every new session has it too, and every process has been told.
-    async fn apply_set(&self, session: &Session, set: &SyncSet) -> Result<(), PostgresError> {
-        self.reload(session).await?;
+    /// Writes the configuration, reloads, and waits until this session has the sync set. The postmaster takes a
+    /// changed setting in before it tells anybody, so by then every new session has it too, and every process has
+    /// been told.
+    async fn apply_set(&self, session: &Session, state: &State) -> Result<(), PostgresError> {
+        let wanted = sync_names(state.set.as_ref());
+        self.files.write(&self.settings, state)?;
+        session.row("reload the configuration", RELOAD).await?;
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let shown = session
-                .row("read the sync set", "SELECT current_setting('synchronous_standby_names')")
-                .await?;
-            if field::<String>(&shown, 0) == Some(sync_names(Some(set))) {
+            let sql = "SELECT current_setting('synchronous_standby_names')";
+            if field(&session.row("read the sync set", sql).await?, 0).as_ref() == Some(&wanted) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(PostgresError::Timeout("put the sync set into force"));
             }
-            sleep(POLL).await;
+            sleep(SETTING_POLL).await;
         }
     }
 

@@ -19,6 +19,10 @@ use super::{ROLE_REPLICATION, Replica};
 /// How long a receiver may take to end. It is told to by signal, so only a frozen one takes longer.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an upstream that is not primary yet is watched on one connection. Then the caller looks whether it is
+/// still the one to follow.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How a replica's log relates to the one it is to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
@@ -134,14 +138,12 @@ impl Replica {
     }
 }
 
+/// The timeline and history of an upstream that is primary, or becomes it while this waits: after a change of home
+/// every follower is here before the new primary is, and the first commit waits for one of them.
 async fn upstream_history(upstream: &Session) -> Result<History, PostgresError> {
-    let sql = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN NULL \
-               ELSE pg_walfile_name(pg_current_wal_flush_lsn()) END";
-    let row = upstream.row("ask for the upstream's timeline", sql).await?;
-    if flag(&row, 0) {
-        return Err(PostgresError::State("the upstream is not primary yet".to_owned()));
-    }
-    let name: Option<String> = field(&row, 1);
+    until_primary(upstream).await?;
+    let sql = "SELECT pg_walfile_name(pg_current_wal_flush_lsn())";
+    let name: Option<String> = field(&upstream.row("ask for the upstream's timeline", sql).await?, 0);
     let unreadable = || PostgresError::State("the upstream's timeline cannot be read".to_owned());
     let timeline =
         name.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok()).ok_or_else(unreadable)?;
@@ -152,4 +154,16 @@ async fn upstream_history(upstream: &Session) -> Result<History, PostgresError> 
     let row = upstream.row("read the upstream's history", &read).await?;
     let text: Option<String> = field(&row, 0);
     text.and_then(|text| History::parse(timeline, &text)).ok_or_else(unreadable)
+}
+
+/// Waits a while until the server is a primary.
+pub(super) async fn until_primary(upstream: &Session) -> Result<(), PostgresError> {
+    let deadline = Instant::now() + PROMOTION_PATIENCE;
+    while flag(&upstream.row("ask whether the upstream is primary", "SELECT pg_is_in_recovery()").await?, 0) {
+        if Instant::now() >= deadline {
+            return Err(PostgresError::State("the upstream is not primary yet".to_owned()));
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
 }
