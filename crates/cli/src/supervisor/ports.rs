@@ -1,6 +1,6 @@
 //! Whether every address the platform needs can be bound, and who has it if not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -37,12 +37,16 @@ pub fn addresses(manifest: &Manifest) -> BTreeMap<SocketAddr, String> {
 /// Tries every address. What this platform's own surviving processes hold is fine: they are adopted or replaced.
 pub fn check(manifest: &Manifest, data: &Path) -> Result<(), Failure> {
     let mut taken = Vec::new();
+    let mut platforms = BTreeSet::new();
     for (address, purpose) in addresses(manifest) {
         let Err(error) = TcpListener::bind(address) else { continue };
         let why = match error.kind() {
             ErrorKind::AddrInUse => match holder(address) {
                 Some(pid) if processes::belongs_to(pid, data) => continue,
-                Some(pid) => format!("taken by process {pid} ({})", command_of(pid)),
+                Some(pid) => {
+                    platforms.extend(processes::platform_of(pid));
+                    format!("taken by process {pid} ({})", command_of(pid))
+                }
                 None => "taken by another process".to_owned(),
             },
             ErrorKind::AddrNotAvailable => "not an address of this machine".to_owned(),
@@ -55,8 +59,15 @@ pub fn check(manifest: &Manifest, data: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let count = taken.len();
-    Err(Failure::failed(format!("{count} of the manifest's addresses cannot be used:\n{}", taken.join("\n")))
-        .hint("stop what has them (is it another platform of yours? `dujiang --data ITS_FOLDER down`), or choose other ports or networks in the manifest"))
+    let failure =
+        Failure::failed(format!("{count} of the manifest's addresses cannot be used:\n{}", taken.join("\n")));
+    Err(match platforms.first() {
+        Some(other) => failure.hint(format!(
+            "another platform has them: stop it with `dujiang --data {} down`, or choose other networks in the manifest",
+            other.display()
+        )),
+        None => failure.hint("stop what has them, or choose other ports or networks in the manifest"),
+    })
 }
 
 /// The process that listens on an address, as far as we may look.

@@ -1,6 +1,8 @@
 //! The processes of a platform, found by what is in their environment, whoever started them.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_agent::proc;
@@ -22,9 +24,20 @@ const KILL_ROUNDS_MAX: usize = 100;
 /// True if a process is part of the platform in that folder: it, or one it descends from, was started with a
 /// process record there.
 pub fn belongs_to(pid: i32, data: &Path) -> bool {
-    let mark = format!("{ENV_RECORD}={}/", data.display());
-    let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+    value_of(pid, ENV_RECORD).is_some_and(|record| record.starts_with(data))
+}
+
+/// The folder of the platform a process is part of, if it is part of any.
+pub fn platform_of(pid: i32) -> Option<PathBuf> {
+    value_of(pid, ENV_RECORD).and_then(|_| value_of(pid, ENV_DATA))
+}
+
+/// A variable of the environment a process was started with, as far as we may look.
+fn value_of(pid: i32, name: &str) -> Option<PathBuf> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut entries = environ.split(|byte| *byte == 0);
+    let value = entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(PathBuf::from(OsStr::from_bytes(value)))
 }
 
 /// Living processes of a platform, or of one of its data centers, except this one.
