@@ -65,6 +65,22 @@ impl Process {
         }
     }
 
+    /// Kills it with SIGKILL and waits until it is gone: on a busy machine that takes a while.
+    pub fn kill(&self) -> io::Result<()> {
+        let deadline = Instant::now() + GONE_TIMEOUT;
+        self.signal(Signal::SIGKILL)?;
+        while self.lives() {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("process {} cannot be killed", self.pid),
+                ));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     /// True if it has not ended.
     pub fn lives(&self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.runs && stat.start_ticks == self.start_ticks)

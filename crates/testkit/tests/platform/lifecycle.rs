@@ -5,7 +5,6 @@ use std::time::Duration;
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes;
 use dujiang_testkit::verify::Report;
-use nix::sys::signal::Signal;
 
 use crate::{RATE, assert_clean, cluster};
 
@@ -31,10 +30,8 @@ async fn data_outlives_a_stop_and_a_kill() {
     assert!(postings(&after) >= postings(&before));
 
     // Everything at once, as by a power cut; and before that the supervisor alone, whose children live on.
-    for process in processes::find(cluster.data(), None).unwrap() {
-        if process.kind == processes::Kind::Supervisor {
-            process.signal(Signal::SIGKILL).unwrap();
-        }
+    for supervisor in cluster.processes(&processes::Kind::Supervisor, None).unwrap() {
+        supervisor.kill().unwrap();
     }
     cluster.up().await.unwrap();
     cluster.serving().await.unwrap();

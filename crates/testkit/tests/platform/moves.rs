@@ -9,7 +9,6 @@ use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes::Kind;
 use dujiang_types::operation::{Operation, OperationState};
 use dujiang_types::{DcId, UnitId};
-use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::{RATE, assert_clean, cluster, dc, unit};
@@ -68,7 +67,7 @@ async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &st
             break false;
         }
     };
-    victims[0].signal(Signal::SIGKILL).unwrap();
+    victims[0].kill().unwrap();
     loop {
         match control.operation(&operation.name).await {
             Ok(operation) if is_over(&operation) => return hit,

@@ -42,11 +42,12 @@ async fn run(signal: Signal, seed: u64) {
     }
     // The supervisor has no one above it: what it started goes on, and a new `up` takes over.
     let supervisor = pick(&cluster, &Kind::Supervisor, &mut rng);
-    supervisor.signal(signal).unwrap();
     if signal == Signal::SIGSTOP {
+        supervisor.signal(signal).unwrap();
         tokio::time::sleep(FROZEN).await;
         supervisor.signal(Signal::SIGCONT).unwrap();
     } else {
+        supervisor.kill().unwrap();
         cluster.up().await.unwrap();
     }
     cluster.whole().await.unwrap();
