@@ -87,8 +87,8 @@ def build():
 
 
 def microseconds(text):
-    number, unit = re.fullmatch(r"([0-9.]+)(us|ms|s)", text).groups()
-    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
+    number, unit = re.fullmatch(r"([0-9.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
 
 
 def processor_seconds(process):
@@ -103,6 +103,8 @@ def measure(process, port, script, options):
     before = processor_seconds(process)
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     used = processor_seconds(process) - before
+    if not re.search(r"99%\s+[0-9]", text):
+        sys.exit(f"wrk measured nothing:\n{text}")
     errors = [line for line in text.splitlines() if "Socket errors" in line or "Non-2xx" in line]
     if errors:
         sys.exit("\n".join(errors))

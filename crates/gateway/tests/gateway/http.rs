@@ -41,8 +41,12 @@ async fn answers_pass_whatever_their_form() {
     assert_eq!(client.ask(&get("/early", "c1")).await.text(), "ok");
     let answer = client.ask(&get("/empty", "c1")).await;
     assert_eq!((answer.header("x-hop"), answer.header("keep-alive"), answer.text()), (None, None, ""));
+    // The gateway's own refusal has no body either, or the next answer would be out of step.
+    let refused = client.ask("HEAD /x HTTP/1.1\r\nhost: b\r\n\r\n").await;
+    assert_eq!((refused.status, refused.header("content-type")), (400, Some("application/problem+json")));
+    assert_eq!(client.ask(&get("/none", "c1")).await.status, 204);
     assert_eq!(instance.connections(), 1, "all over one kept connection");
-    assert_eq!(instance.seen().len(), 7);
+    assert_eq!(instance.seen().len(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]

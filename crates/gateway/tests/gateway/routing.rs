@@ -200,6 +200,20 @@ async fn without_a_table_it_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_cache_it_serves_without_ever_having_heard_of_control() {
+    let instance = Instance::ok().await;
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("routing.json");
+    std::fs::write(&cache, serde_json::to_vec(&table(3, &[instance.address])).unwrap()).unwrap();
+    let gateway = dujiang_gateway::Gateway::start(dujiang_gateway::Options::new(dc("a"), cache)).unwrap();
+    until("it follows the cache", || gateway.table_version() == Revision(3)).await;
+    let mut client = Raw::connect(gateway.addresses().clients).await;
+    for _ in 0..10 {
+        assert_eq!(client.ask(&get("/x", "c1")).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_control_server_takes_over() {
     let instance = Instance::ok().await;
     let mut second = None;
