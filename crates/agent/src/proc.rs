@@ -49,10 +49,24 @@ pub fn pids() -> io::Result<Vec<i32>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Living children of a process.
-pub fn children_of(parent: i32) -> io::Result<Vec<i32>> {
-    let all = pids()?.into_iter();
-    Ok(all.filter(|pid| stat(*pid).is_ok_and(|stat| stat.parent == parent && stat.runs())).collect())
+/// Living processes below a process: its children, theirs, and so on.
+pub fn descendants_of(ancestor: i32) -> io::Result<Vec<i32>> {
+    let living = pids()?.into_iter().filter_map(|pid| Some((pid, stat(pid).ok()?)));
+    let mut others: Vec<(i32, Stat)> = living.filter(|(_, stat)| stat.runs()).collect();
+    let mut found: Vec<i32> = Vec::new();
+    loop {
+        let before = found.len();
+        others.retain(|(pid, stat)| {
+            let below = stat.parent == ancestor || found.contains(&stat.parent);
+            if below {
+                found.push(*pid);
+            }
+            !below
+        });
+        if found.len() == before {
+            return Ok(found);
+        }
+    }
 }
 
 /// Living processes whose working directory is `dir`. Every process of a PostgreSQL server stays in its data
@@ -85,10 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found_by_its_directory_and_parent() {
+    fn this_process_is_found_by_its_directory_and_ancestors() {
         let me = i32::try_from(std::process::id()).unwrap();
         let parent = stat(me).unwrap().parent;
-        assert!(children_of(parent).unwrap().contains(&me));
+        assert!(descendants_of(parent).unwrap().contains(&me));
+        assert!(descendants_of(stat(parent).unwrap().parent).unwrap().contains(&me));
+        assert!(!descendants_of(me).unwrap().contains(&me));
         assert!(processes_in(&std::env::current_dir().unwrap()).unwrap().contains(&me));
         assert!(processes_in(Path::new("/nowhere")).unwrap().is_empty());
     }

@@ -193,11 +193,12 @@ impl Guard {
     }
 
     /// The postmaster first, so that it starts nothing new; what it leaves behind becomes our child and is
-    /// killed in the next rounds.
+    /// killed in the next rounds. Its children are not left to its end: a postmaster that hangs in the disk takes
+    /// no signal, and it writes to the disk before it tells anybody to quit.
     fn kill_all(&mut self) {
         self.signal(Signal::SIGKILL);
         let me = i32::try_from(std::process::id()).unwrap_or_default();
-        for pid in proc::children_of(me).unwrap_or_default() {
+        for pid in proc::descendants_of(me).unwrap_or_default() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         self.kill_at_ms = Some(boottime_ms() + KILL_ROUND_MS);
