@@ -270,12 +270,11 @@ fn reason(log: &Path, from: u64) -> String {
     };
     let text = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let telling: Vec<&str> = text
-        .lines()
-        .filter(|line| {
-            ["FATAL", "PANIC", "ERROR", "HINT", "DETAIL", "cannot"].iter().any(|word| line.contains(word))
-        })
-        .collect();
+    // What is wrong with a setting or an address is logged, and the fatal line after it only says that something
+    // was.
+    let words = ["FATAL", "PANIC", "ERROR", "HINT", "DETAIL", "cannot", "could not", "parameter", "syntax error"];
+    let telling: Vec<&str> =
+        text.lines().filter(|line| words.iter().any(|word| line.contains(word))).collect();
     if telling.is_empty() { excerpt(text.as_bytes()) } else { excerpt(telling.join("\n").as_bytes()) }
 }
 
