@@ -30,12 +30,18 @@ pub(crate) async fn audit(world: &World) -> Audit {
     let mut audit = Audit::default();
     let mut outgoing = BTreeMap::new();
     let mut arrived = BTreeMap::new();
+    // One moment of all units: what would change the books waits until everything is read.
+    let mut sessions = Vec::new();
     for site in &world.units {
-        let mut admin = site.postgres.admin().await;
-        let tx = admin.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
-        let tx = tx.start().await.unwrap();
-        unit(tx.client(), &mut audit, &mut outgoing, &mut arrived).await;
+        let admin = site.postgres.admin().await;
+        admin.batch_execute("BEGIN; LOCK TABLE postings IN EXCLUSIVE MODE").await.unwrap();
+        sessions.push(admin);
     }
+    for session in &sessions {
+        unit(session, &mut audit, &mut outgoing, &mut arrived).await;
+    }
+    // Their transactions end here.
+    drop(sessions);
     // What arrived was sent, with the same amount, and at most once, which the map's insertion has checked.
     for (posting, amount) in &arrived {
         assert_eq!(
