@@ -99,7 +99,8 @@ impl Process {
 /// only, if one is given.
 ///
 /// A process belongs to the platform by its environment, by its working directory (every PostgreSQL process stays in
-/// its data directory, and some overwrite their environment with their title), or by its parent.
+/// its data directory, and some overwrite their environment with their title), or by its parent; the supervisor, which
+/// may have been started in any way, by the lock it holds.
 pub fn find(data: &Path, dc: Option<&DcId>) -> io::Result<Vec<Process>> {
     let data = fs::canonicalize(data)?;
     let mut processes = BTreeMap::new();
@@ -115,6 +116,9 @@ pub fn find(data: &Path, dc: Option<&DcId>) -> io::Result<Vec<Process>> {
     let belongs = |pid: &i32| Some((*pid, place_of(*pid, &data).filter(wanted)?.dc));
     let mut found = BTreeMap::new();
     let mut next: Vec<_> = processes.keys().filter_map(belongs).collect();
+    if dc.is_none() {
+        next.extend(supervisor(&data, &processes).map(|pid| (pid, None)));
+    }
     while let Some((pid, dc)) = next.pop() {
         let Some(stat) = processes.get(&pid).filter(|_| !ours.contains(&pid)) else { continue };
         if found.contains_key(&pid) {
@@ -167,6 +171,15 @@ pub fn postmaster(data: &Path, dc: &DcId, unit: &UnitId) -> io::Result<Option<Pr
         process.kind == Kind::Postmaster && cwd(process.pid).is_some_and(|cwd| cwd == pgdata)
     };
     Ok(found.into_iter().find(is_it))
+}
+
+/// Whose id stands in the supervisor's lock file, if that process is a supervisor.
+fn supervisor(data: &Path, processes: &BTreeMap<i32, Stat>) -> Option<i32> {
+    let text = fs::read_to_string(data.join("run/supervisor.lock")).ok()?;
+    let pid = text.trim().parse().ok()?;
+    // The file outlives its writer, whose id may be another's by now.
+    let stat = processes.get(&pid)?;
+    (kind_of(pid, stat, processes) == Kind::Supervisor).then_some(pid)
 }
 
 /// Where in the platform a process belongs.
