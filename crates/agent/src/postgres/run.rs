@@ -272,7 +272,8 @@ fn reason(log: &Path, from: u64) -> String {
     let text = String::from_utf8_lossy(&text);
     // What is wrong with a setting or an address is logged, and the fatal line after it only says that something
     // was.
-    let words = ["FATAL", "PANIC", "ERROR", "HINT", "DETAIL", "cannot", "could not", "parameter", "syntax error"];
+    let words =
+        ["FATAL", "PANIC", "ERROR", "HINT", "DETAIL", "cannot", "could not", "parameter", "syntax error"];
     let telling: Vec<&str> =
         text.lines().filter(|line| words.iter().any(|word| line.contains(word))).collect();
     if telling.is_empty() { excerpt(text.as_bytes()) } else { excerpt(telling.join("\n").as_bytes()) }
