@@ -21,6 +21,8 @@ const POSITION_POLL: Duration = Duration::from_millis(20);
 pub(super) enum Outcome {
     /// It is done.
     Done,
+    /// The sync set is in force, and nothing can be acknowledged under it.
+    Unconfirmed,
     /// Of following: whether the logs fit.
     Fit(Fit),
 }
@@ -91,7 +93,10 @@ pub(super) async fn carry_out(
             replica.lease(until_ms).await?;
             replica.promote(epoch, &set).await?;
         }
-        Action::SetSync { set } => replica.set_sync(&set).await?,
+        Action::SetSync { set } => {
+            let confirmed = replica.set_sync(&set).await?;
+            return Ok(if confirmed { Outcome::Done } else { Outcome::Unconfirmed });
+        }
         Action::Open => replica.open_admission().await?,
         Action::Seal => replica.seal(SEAL_BUDGET).await?,
         Action::StopNow => replica.stop_now().await?,

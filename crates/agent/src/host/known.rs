@@ -136,3 +136,42 @@ async fn watch_one(url: &str, client: &reqwest::Client, known: &watch::Sender<Kn
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn data_center(name: &str, revision: u64) -> Value {
+        json!({"kind": "datacenters", "name": name, "revision": revision, "status": {}, "spec":
+            {"region": "r", "network": "127.0.11.0/24", "gateway": {"port": 8080, "threads": 1}}})
+    }
+
+    fn event(name: &str, data: &Value) -> Event {
+        Event { name: name.to_owned(), data: data.to_string() }
+    }
+
+    fn names(known: &Known) -> Vec<&str> {
+        known.data_centers.keys().map(DcId::as_str).collect()
+    }
+
+    #[test]
+    fn a_snapshot_replaces_everything_and_changes_follow() {
+        let mut known = Known::default();
+        known.apply(&event("put", &data_center("old", 1))).unwrap();
+        assert!(!known.complete, "what is missing before a snapshot may well exist");
+        let items = [data_center("a", 2), data_center("b", 3)];
+        known.apply(&event("snapshot", &json!({"revision": 3, "items": items}))).unwrap();
+        assert_eq!((known.complete, names(&known)), (true, vec!["a", "b"]));
+        known.apply(&event("put", &data_center("c", 4))).unwrap();
+        let gone = json!({"kind": "datacenters", "name": "a", "revision": 5});
+        known.apply(&event("delete", &gone)).unwrap();
+        known.apply(&event("delete", &json!({"kind": "operations", "name": "b", "revision": 6}))).unwrap();
+        assert_eq!(names(&known), ["b", "c"]);
+        let before = known.data_centers.clone();
+        assert!(known.apply(&event("put", &json!({"kind": "units", "name": "u", "revision": 7}))).is_err());
+        assert!(known.apply(&event("snapshot", &json!({"items": [{"kind": "nonsense"}]}))).is_err());
+        assert_eq!(known.data_centers, before, "what cannot be understood changes nothing");
+    }
+}

@@ -86,7 +86,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { shared_buffers_mb: 64, wal_keep_mb: 256, slot_keep_mb: 1024 }
+        Self { shared_buffers_mb: 64, wal_keep_mb: 128, slot_keep_mb: 1024 }
     }
 }
 

@@ -75,7 +75,8 @@ impl Replica {
     }
 
     /// Puts a sync set into force and confirms it: a replica counts only after a later commit was flushed by it.
-    pub async fn set_sync(&self, set: &SyncSet) -> Result<(), PostgresError> {
+    /// False if there is nothing to confirm: with fewer members than are needed commits wait.
+    pub async fn set_sync(&self, set: &SyncSet) -> Result<bool, PostgresError> {
         let session = self.session().await?;
         let before = self.state().set;
         let wanted = set.clone();
@@ -88,7 +89,11 @@ impl Replica {
         }
         let need_changes = before.is_none_or(|before| before.need != set.need);
         self.settle_senders(&session, set, need_changes).await?;
-        self.confirm(&session, set).await
+        if set.members.len() < usize::from(set.need) {
+            return Ok(false);
+        }
+        self.confirm(&session, set).await?;
+        Ok(true)
     }
 
     /// Writes the configuration, reloads, and waits until this session has the sync set. The postmaster takes a

@@ -23,6 +23,9 @@ const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// still the one to follow.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(2);
 
+const DROP_SLOTS: &str =
+    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
+
 /// How a replica's log relates to the one it is to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
@@ -44,7 +47,10 @@ impl Replica {
         if fit == Fit::Fits {
             let whom = upstream.clone();
             self.change(move |state| state.upstream = Some(whom)).await?;
-            self.reload(&*self.session().await?).await?;
+            let session = self.session().await?;
+            // Left from when it was primary itself; they would hold back log for nobody.
+            session.rows("drop old slots", DROP_SLOTS).await?;
+            self.reload(&session).await?;
         }
         Ok(fit)
     }

@@ -168,7 +168,7 @@ impl Task {
                 self.soon_until = Instant::now() + SOON_FOR;
                 match (running.action, outcome) {
                     (_, Outcome::Fit(fit)) => self.take_fit(fit),
-                    (Action::SetSync { set }, _) => self.confirmed = Some(set),
+                    (Action::SetSync { set }, Outcome::Done) => self.confirmed = Some(set),
                     (Action::Clone { .. } | Action::Rewind { .. }, _) => self.take_fit(Fit::Fits),
                     _ => {}
                 }

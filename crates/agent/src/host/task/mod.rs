@@ -325,3 +325,38 @@ async fn cancel<T>(task: &mut Option<JoinHandle<T>>) {
         let _ = task.await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use dujiang_types::report::{DataState, StandbyReport};
+    use dujiang_types::{DcId, Epoch, Lsn, Position};
+
+    use super::*;
+
+    fn primary(flushed: u64, open: bool) -> ReplicaReport {
+        let standby = StandbyReport { streaming: true, flushed: Lsn(flushed), lag_bytes: flushed };
+        ReplicaReport {
+            revision: Revision(1),
+            data: DataState::Present { primary_epoch: Some(Epoch(1)) },
+            state: ReplicaState::Primary {
+                epoch: Epoch(1),
+                open,
+                confirmed: None,
+                standbys: BTreeMap::from([(DcId::new("b").unwrap(), standby)]),
+            },
+            position: Some(Position { timeline: 2, flushed: Lsn(flushed) }),
+            replayed: None,
+            promised_ms: flushed,
+            note: String::new(),
+        }
+    }
+
+    #[test]
+    fn growing_positions_are_news_only_while_the_unit_moves() {
+        assert_eq!(essence(primary(1, true), false), essence(primary(2, true), false));
+        assert_ne!(essence(primary(1, true), true), essence(primary(2, true), true));
+        assert_ne!(essence(primary(1, true), false), essence(primary(1, false), false));
+    }
+}
