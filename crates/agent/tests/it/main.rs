@@ -4,7 +4,13 @@
 
 mod faults;
 mod guard;
+mod killed;
+mod outlive;
+mod pitfalls;
+mod prepared;
 mod process;
 mod rejoin;
 mod replica;
+mod stand_in;
+mod timelines;
 mod world;

@@ -177,7 +177,7 @@ async fn a_restarted_agent_finds_its_replica_as_it_was() {
     let a = Node::primary(dir.path(), "a", &set(0, &[])).await;
     a.replica.set_sync(&set(0, &[])).await.unwrap();
     a.replica.open_admission().await.unwrap();
-    a.replica.see_epoch(Epoch(1)).unwrap();
+    a.replica.see_epoch(Epoch(1)).await.unwrap();
     let before = a.processes();
     let mut same = settings(dir.path(), "a");
     same.address = a.replica.settings().address;

@@ -78,8 +78,7 @@ impl Node {
 
     /// A replica that has become primary of epoch 1 and waits for `set`.
     pub(crate) async fn primary(dir: &Path, name: &str, set: &SyncSet) -> Self {
-        let node = Self::new(dir, name).await;
-        node.replica.init().await.unwrap();
+        let node = crate::prepared::node(dir, name).await;
         node.replica.start().await.unwrap();
         node.promote(1, set).await;
         node

@@ -1,0 +1,160 @@
+//! Epochs and timelines: no two promotions make the same one, and whoever was away finds the way through all of
+//! them.
+
+use std::fs;
+use std::path::Path;
+
+use dujiang_agent::postgres::{Fit, wal};
+use dujiang_types::Position;
+use dujiang_unit::agent::Process;
+
+use crate::prepared::{Renewal, TTL_LONG_MS, primary, promote};
+use crate::world::{Node, PATIENCE, folder, set};
+
+async fn write(node: &Node, sql: &str) {
+    node.connect_as("dujiang").await.unwrap().batch_execute(sql).await.unwrap();
+}
+
+async fn rows(node: &Node) -> Vec<String> {
+    let client = node.connect_as("dujiang").await.unwrap();
+    let rows = client.query("SELECT note FROM t ORDER BY note", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Promotes under `epoch`, waiting for nobody.
+async fn alone(node: &Node, epoch: u64) -> Renewal {
+    let lease = promote(node, epoch, &set(0, &[]), TTL_LONG_MS).await;
+    node.replica.set_sync(&set(0, &[])).await.unwrap();
+    lease
+}
+
+/// Ends a primary in order, promotes `to`, and has the old one follow: a move.
+async fn hand_over(from: &Node, to: &Node, epoch: u64) -> Renewal {
+    from.replica.seal(PATIENCE).await.unwrap();
+    let Process::Stopped { sealed: Some(sealed) } = from.replica.observe().await.unwrap() else {
+        panic!("not sealed");
+    };
+    to.until(
+        "replay past the seal",
+        |process| matches!(process, Process::Standby { replayed: Some(at), .. } if *at > sealed.flushed),
+    )
+    .await;
+    to.replica.detach().await.unwrap();
+    let lease = alone(to, epoch).await;
+    from.replica.start().await.unwrap();
+    from.follow(to).await;
+    lease
+}
+
+fn histories(data: &Path) -> Vec<String> {
+    let names = fs::read_dir(data.join("pg_wal")).unwrap().flatten();
+    let mut names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.ends_with(".history"));
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn two_promotions_that_know_nothing_of_each_other_make_two_timelines() {
+    let dir = folder();
+    let (a, _lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('common')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    let c = Node::follower(dir.path(), "c", &a).await;
+    let common = a.position().await.flushed;
+    for node in [&b, &c] {
+        node.until_replayed(common).await;
+        node.replica.detach().await.unwrap();
+    }
+    a.replica.stop_now().await.unwrap();
+    // Left to itself PostgreSQL would make timeline 3 of both. The first never came to be known.
+    let b_lease = alone(&b, 2).await;
+    let c_lease = alone(&c, 5).await;
+    write(&b, "INSERT INTO t VALUES ('only b')").await;
+    write(&c, "INSERT INTO t VALUES ('only c')").await;
+    assert_eq!(b.position().await.timeline, 3);
+    assert_eq!(c.position().await.timeline, 6);
+    assert_eq!(histories(&c.data()).last().unwrap(), "00000006.history");
+
+    // What b did counts for nothing, and is seen although c's log is the shorter or the longer one.
+    drop(b_lease);
+    b.replica.stop_now().await.unwrap();
+    b.replica.start().await.unwrap();
+    b.position().await;
+    assert_eq!(b.replica.examine(&c.upstream()).await.unwrap(), Fit::Diverged);
+    b.replica.rewind(&c.upstream()).await.unwrap();
+    b.replica.start().await.unwrap();
+    b.follow(&c).await;
+    // The old home had nothing of its own.
+    a.replica.start().await.unwrap();
+    a.follow(&c).await;
+    for node in [&a, &b] {
+        node.until_replayed(c.position().await.flushed).await;
+        assert_eq!(rows(node).await, ["common", "only c"]);
+        assert_eq!(node.position().await.timeline, 6);
+    }
+    // And b is good for another promotion: the number of its lost timeline is never used again.
+    drop(c_lease);
+    let _lease = hand_over(&c, &b, 6).await;
+    assert_eq!(b.position().await.timeline, 7);
+    write(&b, "INSERT INTO t VALUES ('later')").await;
+    c.until_replayed(b.position().await.flushed).await;
+    assert_eq!(rows(&c).await, ["common", "later", "only c"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_was_away_for_three_epochs_follows_through_all_of_them() {
+    let dir = folder();
+    let (a, a_lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('epoch 1')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    let c = Node::follower(dir.path(), "c", &a).await;
+    c.until_replayed(a.position().await.flushed).await;
+    // A crash, so that it also has to find out for itself how far it came.
+    c.replica.stop_now().await.unwrap();
+
+    drop(a_lease);
+    let b_lease = hand_over(&a, &b, 2).await;
+    write(&b, "INSERT INTO t VALUES ('epoch 2')").await;
+    drop(b_lease);
+    let a_lease = hand_over(&b, &a, 4).await;
+    write(&a, "INSERT INTO t VALUES ('epoch 4')").await;
+    drop(a_lease);
+    let _lease = hand_over(&a, &b, 5).await;
+    write(&b, "INSERT INTO t VALUES ('epoch 5')").await;
+
+    c.replica.start().await.unwrap();
+    assert_eq!(c.position().await.timeline, 2);
+    c.follow(&b).await;
+    let end = b.position().await;
+    c.until_replayed(end.flushed).await;
+    assert_eq!(rows(&c).await, ["epoch 1", "epoch 2", "epoch 4", "epoch 5"]);
+    let Position { timeline, .. } = c.position().await;
+    assert_eq!(timeline, 6);
+    b.replica.set_sync(&set(1, &["c"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_promotion_that_did_not_happen_left_is_gone_after_a_start() {
+    let dir = folder();
+    let (a, _lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('kept')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    b.until_replayed(a.position().await.flushed).await;
+    b.replica.detach().await.unwrap();
+    // The agent was killed right before it asked for the promotion under epoch 6.
+    wal::fill_gap(&b.data().join("pg_wal"), 7).unwrap();
+    assert_eq!(histories(&b.data()).last().unwrap(), "00000006.history");
+    b.replica.stop_now().await.unwrap();
+    b.replica.start().await.unwrap();
+    b.position().await;
+    assert_eq!(histories(&b.data()), ["00000002.history"]);
+    // It follows on, and another epoch makes its own number.
+    b.follow(&a).await;
+    let _other = hand_over(&a, &b, 3).await;
+    assert_eq!(b.position().await.timeline, 4);
+    assert_eq!(rows(&a).await, ["kept"]);
+}
