@@ -97,10 +97,14 @@ impl Known {
 /// Watches the records for ever, at one control server after the other. Each watch begins with a snapshot, so
 /// nothing can be missed between two.
 pub(super) async fn follow(control: Vec<String>, client: reqwest::Client, known: watch::Sender<Known>) {
+    let mut last = String::new();
     loop {
         for url in &control {
             let why = watch_one(url, &client, &known).await;
-            tracing::warn!(url, why, "the watch has ended");
+            if why != last {
+                tracing::warn!(url, why, "the watch has ended; it is begun again");
+            }
+            last = why;
             sleep(RETRY_PAUSE).await;
         }
     }

@@ -30,11 +30,20 @@ pub(super) struct Reporter {
     sequence: u64,
     /// Which control server answered last.
     current: usize,
+    /// Whether the last report was taken: only changes are worth a line in the log.
+    heard: bool,
 }
 
 impl Reporter {
     pub(super) fn new(shared: Arc<Shared>, known: watch::Receiver<Known>) -> Self {
-        Self { shared, known, session: uuid::Uuid::new_v4().to_string(), sequence: 0, current: 0 }
+        Self {
+            shared,
+            known,
+            session: uuid::Uuid::new_v4().to_string(),
+            sequence: 0,
+            current: 0,
+            heard: true,
+        }
     }
 
     /// One report, and what follows from the answer or from there being none.
@@ -64,6 +73,9 @@ impl Reporter {
         match self.send(&report).await {
             Ok(reply) => {
                 self.shared.metrics.reports_sent.inc();
+                if !std::mem::replace(&mut self.heard, true) {
+                    tracing::info!("the control plane takes reports again");
+                }
                 for (unit, lease) in reply.leases {
                     if let Some(handle) = handles.get(&unit) {
                         handle.grant(Held::from_grant(lease, sent_ms));
@@ -72,7 +84,9 @@ impl Reporter {
             }
             Err(why) => {
                 self.shared.metrics.reports_failed.inc();
-                tracing::warn!(why, "the control plane does not take the report");
+                if std::mem::replace(&mut self.heard, false) {
+                    tracing::warn!(why, "the control plane does not take reports");
+                }
                 self.current += 1;
                 join_all(handles.values().map(|handle| self.ask_peers(handle, &known))).await;
             }
