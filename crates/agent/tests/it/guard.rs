@@ -296,7 +296,7 @@ async fn a_frozen_guard_is_seen_and_the_agent_ends_postgresql_itself() {
 
 #[tokio::test]
 async fn an_agent_that_is_back_before_the_deadline_keeps_the_primary() {
-    const TTL_BACK_MS: u64 = 20_000;
+    const TTL_BACK_MS: u64 = 12_000;
     let dir = folder();
     let a = prepared::node(dir.path(), "a").await;
     let mut agent = StandIn::serve(&a, dir.path(), TTL_BACK_MS).await;
