@@ -222,8 +222,16 @@ impl Shown for MovesReport {
 
     fn print(&self) -> Result<(), Failure> {
         let paint = Paint::stdout();
-        let headings =
-            ["MOVE", "FROM", "TO", "TOOK MS", "LONGEST HOLD MS", "LONGEST GAP MS", "FAILED REQUESTS"];
+        let headings = [
+            "MOVE",
+            "FROM",
+            "TO",
+            "TOOK MS",
+            "LONGEST HOLD MS",
+            "LONGEST GAP MS",
+            "FAILED REQUESTS",
+            "CALLED OFF",
+        ];
         let mut table = Table::new(&headings);
         for (number, outcome) in (1..).zip(&self.moves) {
             let number: u32 = number;
@@ -236,6 +244,7 @@ impl Shown for MovesReport {
                 rounded(outcome.longest_hold_ms).into(),
                 rounded(outcome.longest_gap_ms).into(),
                 Cell::new(outcome.failed_requests.to_string(), tone),
+                outcome.called_off.to_string().into(),
             ]);
         }
         output::bytes(table.render(paint).as_bytes())?;

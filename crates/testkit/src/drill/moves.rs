@@ -18,6 +18,9 @@ use crate::verify;
 
 /// A move is over within a second or two, whether it succeeds or not; its phases have bounds of their own.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A move that cannot be drained within its budget is called off, and nothing has happened; so often it is asked for
+/// again before the drill gives up.
+const CALLED_OFF_MAX: u32 = 5;
 /// Between two looks at an operation.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// For the sync set to be whole again between two moves.
@@ -38,6 +41,8 @@ pub struct MoveOutcome {
     pub longest_gap_ms: f64,
     /// Failed requests during the move, of any unit.
     pub failed_requests: u64,
+    /// How often it was called off before it succeeded.
+    pub called_off: u32,
 }
 
 /// What the moves showed.
@@ -76,6 +81,7 @@ struct Moved {
     to: DcId,
     asked_us: u64,
     done_us: u64,
+    called_off: u32,
 }
 
 /// Moves a unit to each of its other data centers in turn, `count` times in all, under load; then checks everything.
@@ -96,8 +102,17 @@ pub async fn moves(
         let to = targets[(at + 1) % targets.len()].clone();
         say(&format!("move {number} of {count}: {unit} from {home} to {to}"));
         let asked_us = ground.load.now_us();
-        carry_out(&ground.control, unit, &to).await?;
-        moved.push(Moved { from: home, to: to.clone(), asked_us, done_us: ground.load.now_us() });
+        let mut called_off = 0;
+        while let Err(error) = carry_out(&ground.control, unit, &to).await {
+            called_off += 1;
+            if called_off > CALLED_OFF_MAX {
+                return Err(error);
+            }
+            say(&error.to_string());
+            tokio::time::sleep(ground.options.fault).await;
+        }
+        let done_us = ground.load.now_us();
+        moved.push(Moved { from: home, to: to.clone(), asked_us, done_us, called_off });
         home = to;
         let whole =
             ground.control.wait(Goal::Whole, WHOLE_TIMEOUT, |missing| say(&format!("waiting: {missing}")));
@@ -157,6 +172,7 @@ fn outcomes(
             longest_hold_ms: 0.0,
             longest_gap_ms: 0.0,
             failed_requests: 0,
+            called_off: moved.called_off,
         })
         .collect();
     // By key: when a payment of the unit was first sent.
@@ -240,7 +256,8 @@ mod tests {
         pay(3, (1_050, 1_315), paid());
         pay(4, (5_000, 5_100), Outcome::Unknown { why: "reset".into() });
         let dc = |name: &str| DcId::new(name).unwrap();
-        let moved = |asked, done| Moved { from: dc("a"), to: dc("b"), asked_us: asked, done_us: done };
+        let moved =
+            |asked, done| Moved { from: dc("a"), to: dc("b"), asked_us: asked, done_us: done, called_off: 0 };
         let moved = [moved(1_000_000, 1_300_000), moved(5_050_000, 5_200_000)];
         let outcomes = outcomes(&path, "r", &unit, &moved).unwrap();
         assert!((outcomes[0].longest_hold_ms - 300.0).abs() < 0.1, "{outcomes:?}");
