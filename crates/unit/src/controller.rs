@@ -30,6 +30,7 @@ pub struct Seen<R> {
 pub struct Memory {
     /// When a lease may last have been granted.
     pub last_grant_ms: u64,
+    observed_ms: u64,
     phase_since_ms: u64,
     phase_of: Option<(Phase, dujiang_types::Epoch)>,
     not_streaming_since_ms: BTreeMap<DcId, u64>,
@@ -42,6 +43,7 @@ impl Memory {
     pub fn new(now_ms: u64) -> Self {
         Self {
             last_grant_ms: now_ms,
+            observed_ms: now_ms,
             phase_since_ms: now_ms,
             phase_of: None,
             not_streaming_since_ms: BTreeMap::new(),
@@ -52,6 +54,12 @@ impl Memory {
     fn observe(&mut self, view: &View) {
         let status = &view.unit.status;
         let now_ms = view.now_ms;
+        if now_ms.saturating_sub(self.observed_ms) > view.timing.fresh_ms {
+            // This controller was frozen, and everybody's silence is its own. Begin as after a start.
+            self.last_grant_ms = now_ms;
+            self.not_streaming_since_ms.clear();
+        }
+        self.observed_ms = now_ms;
         let phase = (status.phase.clone(), status.epoch);
         if self.phase_of.as_ref() != Some(&phase) {
             self.phase_of = Some(phase);
@@ -469,7 +477,7 @@ fn elect(view: &View, memory: &Memory) -> Decision {
     {
         return promote(view, forced, format!("an operator ordered {forced} to be promoted without proof"));
     }
-    let found = match winner(&status.claims, &detached, &reachable, home) {
+    let found = match winner(&owed(view, &detached), &detached, &reachable, home) {
         Ok(Some(found)) => found,
         Ok(None) => return keep("every commit is accounted for, but who holds them all is not reachable"),
         Err(missing) => return keep(missing.to_string()),
@@ -482,6 +490,19 @@ fn elect(view: &View, memory: &Memory) -> Decision {
     let position = detached[&found].position;
     let reason = format!("{found} holds every acknowledged commit (log to {position})");
     promote(view, &found, reason)
+}
+
+/// The claims an election has to prove: all that are recorded, but those of a promotion that is known never to have
+/// happened. The last home's data says so itself: it is detached under a later epoch, so it will not be promoted
+/// under that one any more, and a home's data is never replaced by a copy of another's.
+fn owed(view: &View, detached: &BTreeMap<DcId, Detached>) -> Vec<Claim> {
+    let status = &view.unit.status;
+    let never_led = |claim: &Claim| {
+        claim.primary == status.home
+            && claim.epoch.next() == status.epoch
+            && detached.get(&status.home).is_some_and(|home| home.primary_epoch < Some(claim.epoch))
+    };
+    status.claims.iter().filter(|claim| !never_led(claim)).cloned().collect()
 }
 
 /// → promoting. The claims before stay until the new home has its own sync set confirmed.
@@ -504,7 +525,7 @@ fn promote(view: &View, to: &DcId, reason: String) -> Decision {
             .collect(),
     };
     let forced = before.forced.is_some();
-    let mut claims = if forced { Vec::new() } else { before.claims };
+    let mut claims = if forced { Vec::new() } else { owed(view, &view.detached()) };
     claims.push(Claim { epoch, primary: to.clone(), set: SyncSet { members, need: need(view) } });
     let phase = Phase::Promoting { from };
     let status = UnitStatus { epoch, home: to.clone(), phase, claims, forced: None, ..before };

@@ -136,16 +136,21 @@ impl Bench {
         self.reports.insert(dc(from), Seen { report, age_ms: 0 });
     }
 
-    /// Time passes without a word from `silent`; everybody else repeats what was last said.
+    /// Time passes without a word from `silent`; everybody else repeats what was last said. What is decided
+    /// meanwhile is not written.
     fn passes(&mut self, ms: u64, silent: &[&str]) {
-        self.now_ms += ms;
-        for (dc, seen) in &mut self.reports {
-            if silent.contains(&dc.as_str()) {
-                seen.age_ms += ms;
+        self.decides();
+        for _ in 0..ms {
+            self.now_ms += 1;
+            for (_, seen) in self.reports.iter_mut().filter(|(dc, _)| silent.contains(&dc.as_str())) {
+                seen.age_ms += 1;
             }
-        }
-        if !silent.contains(&self.unit.status.home.as_str()) {
-            self.memory.last_grant_ms = self.now_ms;
+            if !silent.contains(&self.unit.status.home.as_str()) {
+                self.memory.last_grant_ms = self.now_ms;
+            }
+            if self.now_ms.is_multiple_of(100) {
+                self.decides();
+            }
         }
     }
 
@@ -288,6 +293,20 @@ fn a_silent_home_is_replaced_only_after_its_lease() {
 }
 
 #[test]
+fn a_controller_that_was_frozen_starts_anew() {
+    let mut bench = Bench::serving();
+    bench.decides();
+    bench.now_ms += 60_000;
+    for seen in bench.reports.values_mut() {
+        seen.age_ms = 60_000;
+    }
+    // The agents' reports of the last minute are yet to be read; one is read first.
+    bench.hears("b", following("a", 1, at(2, 90)));
+    bench.hears("c", following("a", 1, at(2, 80)));
+    bench.keeps("serving");
+}
+
+#[test]
 fn a_home_known_to_have_stopped_is_replaced_at_once() {
     let mut bench = Bench::serving();
     bench.hears("a", stopped(1, None));
@@ -385,6 +404,25 @@ fn a_failed_promotion_leads_to_another_election_that_still_owes_the_older_claims
     bench.hears("b", detached(3, Some(2), at(3, 91)));
     let change = bench.changes(&Phase::Promoting { from: dc("b") });
     assert_eq!(change.status.home, dc("b"));
+}
+
+#[test]
+fn a_promotion_that_never_happened_owes_nothing() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, None));
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.hears("c", detached(2, None, at(2, 80)));
+    bench.changes(&Phase::Promoting { from: dc("a") });
+    // b is alive but was not promoted in time; then c is lost.
+    bench.passes(bench.timing.promote_ms_max + 1, &["c"]);
+    bench.changes(&Phase::Electing);
+    bench.hears("a", detached(3, Some(1), at(2, 95)));
+    bench.hears("b", detached(3, None, at(2, 90)));
+    // Without c nothing could be proven about epoch 2, if b had led it. It says it never did.
+    let change = bench.changes(&Phase::Promoting { from: dc("b") });
+    assert_eq!(change.status.home, dc("a"));
+    assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"]), claim(3, "a", &[])]);
 }
 
 #[test]
