@@ -218,7 +218,7 @@ async fn a_lease_that_passes_ends_every_process_for_certain_and_for_good() {
     let exit = guard.exit().unwrap();
     assert!(exit.lapsed);
     assert!(guard.client().lease(boottime_ms() + TTL_MS).await.is_err(), "there is nobody to renew it with");
-    assert!(matches!(a.replica.observe().await.unwrap(), Process::Stopped { sealed: None }));
+    a.until("the end", |process| matches!(process, Process::Stopped { sealed: None })).await;
     assert!(a.replica.lease(boottime_ms() + TTL_MS).await.is_err());
 
     // Another run begins as a standby without a lease, and its epoch is over.
