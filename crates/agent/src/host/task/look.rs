@@ -177,16 +177,23 @@ impl Task {
         self.examining = Some(tokio::spawn(async move { replica.examine(&upstream).await }));
     }
 
-    /// Before a move: what is dirty is written while the primary still serves, so that sealing is short.
+    /// Soon after a promotion, because a former primary that crashed before its first checkpoint cannot be rewound;
+    /// and before a move, so that what is dirty is written while the primary still serves and sealing is short.
     pub(super) fn checkpoint(&mut self) {
         let Some(unit) = self.unit() else { return };
-        let holds = matches!(unit.status.phase, Phase::Holding { .. }) && unit.status.home == self.handle.dc;
-        if holds && self.is_primary() && self.checkpointed < unit.revision {
-            self.checkpointed = unit.revision;
+        let Process::Primary { epoch, open: true, .. } = self.local.process else { return };
+        let (of_epoch, of_move) = self.checkpointed;
+        let due = match unit.status.phase {
+            Phase::Serving => of_epoch < epoch,
+            Phase::Holding { .. } => unit.status.home == self.handle.dc && of_move < unit.revision,
+            _ => false,
+        };
+        if due {
+            self.checkpointed = (epoch, unit.revision);
             let (replica, unit) = (self.replica.clone(), self.handle.unit.clone());
             tokio::spawn(async move {
                 if let Err(error) = replica.checkpoint().await {
-                    tracing::warn!(%unit, why = error.chain(), "no checkpoint before the move");
+                    tracing::warn!(%unit, why = error.chain(), "no checkpoint");
                 }
             });
         }

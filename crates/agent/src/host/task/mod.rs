@@ -8,9 +8,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dujiang_types::Revision;
 use dujiang_types::report::{ReplicaReport, ReplicaState};
 use dujiang_types::unit::{Phase, SyncSet, Unit};
+use dujiang_types::{Epoch, Revision};
 use dujiang_unit::Timing;
 use dujiang_unit::agent::{self, Action, AgentView, Local, Process};
 use dujiang_unit::lease::Held;
@@ -133,8 +133,8 @@ struct Task {
     healthy_until_ms: u64,
     examining: Background<Fit>,
     not_streaming_since: Option<Instant>,
-    /// The record for whose move a checkpoint was begun.
-    checkpointed: Revision,
+    /// The epoch, and the record of a move, for which a checkpoint was begun.
+    checkpointed: (Epoch, Revision),
     rotate_at: Instant,
     reported: Option<ReplicaReport>,
     why: String,
@@ -177,7 +177,7 @@ impl Task {
             healthy_until_ms: 0,
             examining: None,
             not_streaming_since: None,
-            checkpointed: Revision(0),
+            checkpointed: (Epoch(0), Revision(0)),
             rotate_at: now + ROTATE_EVERY,
             reported: None,
             why: String::new(),
