@@ -258,6 +258,7 @@ pub fn refusal(view: &View, to: &DcId) -> Option<String> {
     };
     match standbys.get(to) {
         Some(s) if s.streaming && s.lag_bytes <= view.timing.join_lag_bytes_max => {}
+        Some(s) if !s.streaming => return Some(format!("the replica in {to} is still catching up")),
         Some(s) => return Some(format!("the replica in {to} is {} bytes behind", s.lag_bytes)),
         None => return Some(format!("the replica in {to} is not connected to its primary")),
     }

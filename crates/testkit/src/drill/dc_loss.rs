@@ -24,16 +24,18 @@ pub async fn dc_loss(
     }
     let ground = Ground::prepare(platform, options, &mut say).await?;
     let mut troubles = Vec::new();
-    say(&format!("killing {dc}"));
+    // Counted before: the supervisor, told that the power is off, kills as well.
+    let victims = processes::find(ground.platform.data(), Some(dc));
+    let killed = victims.map_err(DrillError::fault(format!("look at {dc}")))?.len();
+    say(&format!("killing the {killed} processes of {dc}"));
     let began_us = ground.load.now_us();
     let began = Instant::now();
     let power = Power::off(&ground.platform, dc).map_err(DrillError::fault(format!("switch {dc} off")))?;
     let data = ground.platform.data().to_owned();
     let victim = dc.clone();
     // The runtime goes on: the load must not stand still while we kill.
-    let killed = tokio::task::spawn_blocking(move || processes::kill_all(&data, Some(&victim))).await;
-    let killed =
-        killed.map_err(io::Error::other).flatten().map_err(DrillError::fault(format!("kill {dc}")))?;
+    let gone = tokio::task::spawn_blocking(move || processes::kill_all(&data, Some(&victim))).await;
+    gone.map_err(io::Error::other).flatten().map_err(DrillError::fault(format!("kill {dc}")))?;
     let dead_us = ground.load.now_us();
     let serving = ground.reach_serving(|_, home| home == dc, &mut troubles, &mut say).await;
     let serving_after_s = serving.then(|| began.elapsed().as_secs_f64());
