@@ -28,7 +28,8 @@ class Dujiang:
     """A platform in a folder of its own, stopped and removed when left."""
 
     def __init__(self):
-        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        target = pathlib.Path(os.environ.get("TARGET") or os.environ.get("CARGO_TARGET_DIR") or "target")
+        target = target if target.is_absolute() else ROOT / target
         self.program = target / "release" / "dujiang"
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="dujiang-bench-"))
         self._folder.chmod(0o755)

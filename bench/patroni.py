@@ -16,7 +16,7 @@ import psycopg2
 
 from probe import PostgresWriter
 
-NET = "127.0.91"
+NET = "127.91.0"
 HOSTS = [f"{NET}.1", f"{NET}.2", f"{NET}.3"]
 POSTGRES_PORT = 5432
 REST_PORT = 8008
