@@ -30,7 +30,7 @@ drill: build ## kill a data center under load and prove that nothing acknowledge
 
 bench: build ## the figures, each beside its peer's in the same run
 	@scripts/install-deps bench
-	TARGET=$(TARGET) bench/run $(ARGS)
+	bench/run $(ARGS)
 
 lint: ## format and lints, as .ci/run demands them
 	cargo fmt --all --check

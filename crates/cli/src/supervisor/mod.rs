@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use dujiang_agent::files;
 use dujiang_control::Status;
+use dujiang_types::platform::DataCenterSpec;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
@@ -84,6 +85,7 @@ pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Fail
     }
     reporter.say("stopping: gateways and applications, then databases, then the rest");
     supervisor.stop().await;
+    reporter.quiet();
     tracing::info!("everything is stopped");
     result
 }
@@ -133,6 +135,10 @@ impl Signals {
             _ = self.hangup.recv() => "SIGHUP",
         }
     }
+}
+
+fn url_of(dc: &DataCenterSpec) -> String {
+    format!("http://{}", dc.gateway_address())
 }
 
 /// What cannot happen.
@@ -218,10 +224,11 @@ impl Supervisor {
     /// What is still missing, if it takes too long.
     async fn wait_until_serving(&self, reporter: &Reporter) -> Result<(), String> {
         let deadline = Instant::now() + SERVE_MAX;
-        let is_off = |dc: &str| self.folder.path().join("run/power-off").join(dc).exists();
         loop {
             let missing = match self.client.get::<Status>("/v1/status").await {
-                Ok(status) => readiness::missing(&self.manifest, &status, is_off),
+                Ok(status) => {
+                    readiness::missing(&self.manifest, &status, |dc| self.folder.power_off(dc).exists())
+                }
                 Err(failure) => Some(failure.message().to_owned()),
             };
             let Some(missing) = missing else { return Ok(()) };
@@ -240,11 +247,11 @@ impl Supervisor {
     async fn pay(&self, began: Instant) -> Summary {
         let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let serving_ms = ms(began);
-        let gateways: Vec<(String, String)> = (self.manifest.data_centers.iter())
-            .map(|(dc, spec)| (dc.to_string(), format!("http://{}", spec.gateway_address())))
-            .collect();
-        let paid = match gateways.first() {
-            Some((_, gateway)) => payment::first(&self.manifest, gateway).await,
+        let gateways: Vec<(String, String)> =
+            (self.manifest.data_centers.iter()).map(|(dc, spec)| (dc.to_string(), url_of(spec))).collect();
+        let mut on = self.manifest.data_centers.iter().filter(|(dc, _)| !self.folder.power_off(dc).exists());
+        let paid = match on.next() {
+            Some((_, spec)) => payment::first(&self.manifest, &url_of(spec)).await,
             None => Ok(None),
         };
         let (payment, trouble) = match paid {

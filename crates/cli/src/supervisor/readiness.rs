@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dujiang_control::Status;
-use dujiang_types::Kind;
 use dujiang_types::unit::Phase;
+use dujiang_types::{DcId, Kind, UnitId};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -42,8 +42,8 @@ async fn put(client: &Client, kind: Kind, name: &str, spec: &impl Serialize) -> 
 }
 
 /// What is not ready yet, in one sentence; `None` if everything of the manifest serves.
-pub fn missing(manifest: &Manifest, status: &Status, is_off: impl Fn(&str) -> bool) -> Option<String> {
-    let on = |dc: &&dujiang_types::DcId| !is_off(dc.as_str());
+pub fn missing(manifest: &Manifest, status: &Status, is_off: impl Fn(&DcId) -> bool) -> Option<String> {
+    let on = |dc: &&DcId| !is_off(dc);
     let agents =
         manifest.data_centers.keys().filter(on).filter(|dc| !status.agents.get(*dc).is_some_and(|a| a.known));
     let agents = join(agents);
@@ -83,7 +83,7 @@ fn of_application(instance: &str, application: &str) -> bool {
     })
 }
 
-fn not_serving(unit: &dujiang_types::UnitId, status: &Status) -> Option<String> {
+fn not_serving(unit: &UnitId, status: &Status) -> Option<String> {
     let Some(view) = status.units.get(unit) else { return Some(format!("{unit} to be known")) };
     match view.unit.status.phase {
         Phase::Serving => None,

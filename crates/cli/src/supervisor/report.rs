@@ -95,6 +95,13 @@ impl Reporter {
         }
     }
 
+    /// Nothing is being waited for any more.
+    pub fn quiet(&self) {
+        if let Self::Person { progress, .. } = self {
+            progress.clear();
+        }
+    }
+
     /// The platform serves.
     pub fn serving(&self, summary: &Summary) {
         match self {
