@@ -193,7 +193,7 @@ impl World {
         }
         let Some(record) = record else {
             // Only a stop is decided without a record.
-            self.stop_now(at, &step.why);
+            self.begin_kill(at);
             return;
         };
         let takes = self.between(100, 3 * MS);
@@ -226,7 +226,7 @@ impl World {
             return;
         }
         if action == Action::StopNow {
-            self.stop_now(at, &step.why);
+            self.begin_kill(at);
             return;
         }
         let epoch = record.status.epoch.max(self.replica(at).epoch_seen);
@@ -277,11 +277,11 @@ impl World {
         match action {
             Action::Init => self.work(at, "init", at.dc),
             Action::Clone { from } => {
-                self.stop_now(at, "to be cloned");
+                self.kill_database(at, "to be cloned");
                 self.work(at, "clone", dc_index(from).unwrap_or(at.dc));
             }
             Action::Rewind { from } => {
-                self.stop_now(at, "to be rewound");
+                self.kill_database(at, "to be rewound");
                 self.db_mut(at).content = Content::Broken;
                 self.work(at, "rewind", dc_index(from).unwrap_or(at.dc));
             }
@@ -380,10 +380,6 @@ impl World {
         replica.pretends_detached = false;
         let soon = self.between(100, 5 * MS);
         self.after(soon, Proc::Agent(at.dc), Event::Glance { at });
-    }
-
-    fn stop_now(&mut self, at: At, why: &str) {
-        self.kill_database(at, why);
     }
 
     // ---- work in the background -------------------------------------------------------------------------------

@@ -86,22 +86,31 @@ impl World {
 
     /// At most one database of a unit answers clients. The lease sees to that by itself, without the quorum.
     fn check_answering(&mut self, unit: usize) {
-        let answers = |dc: &Dc| {
-            let db = self.db(At { dc: *dc, unit });
-            db.is_primary() && db.open
-        };
-        if (0..DC_COUNT).filter(answers).count() < 2 {
+        let open = |dc: &Dc| self.db(At { dc: *dc, unit }).is_primary() && self.db(At { dc: *dc, unit }).open;
+        if (0..DC_COUNT).filter(open).count() < 2 {
             return;
         }
-        let guarded = |dc: &Dc| {
-            let at = At { dc: *dc, unit };
-            let excused = self.checker.excused.get(&at).is_some_and(|until| self.now < *until);
-            self.processes.runs(Proc::Postgres(at)) && self.processes.runs(Proc::Guard(at)) && !excused
-        };
         let both: Vec<String> =
-            (0..DC_COUNT).filter(answers).filter(guarded).map(|dc| dc_id(dc).to_string()).collect();
+            (0..DC_COUNT).filter(|dc| self.answers(At { dc: *dc, unit })).map(|dc| dc_id(dc).to_string()).collect();
         if both.len() > 1 {
             self.violate("one database answers", || format!("{} answers in {}", unit_id(unit), both.join(" and in ")));
+        }
+    }
+
+    /// True if a database can answer clients although its guard is able to stop it.
+    fn answers(&self, at: At) -> bool {
+        let db = self.db(at);
+        let excused = self.checker.excused.get(&at).is_some_and(|until| self.now < *until);
+        let runs = self.processes.runs(Proc::Postgres(at)) && self.processes.runs(Proc::Guard(at));
+        db.is_primary() && db.open && runs && !excused
+    }
+
+    /// An election ends only when nobody answers any more.
+    fn check_election_end(&mut self, unit: usize) {
+        if let Some(dc) = (0..DC_COUNT).find(|dc| self.answers(At { dc: *dc, unit })) {
+            self.violate("an election waits for the lease", || {
+                format!("{}: a winner is named while {} still answers", unit_id(unit), dc_id(dc))
+            });
         }
     }
 
@@ -246,7 +255,9 @@ impl World {
         if *count > 1 {
             self.violate("an epoch's primary runs once", || format!("{at} is promoted again under epoch {epoch}"));
         }
-        let Some((index, id)) = self.checker.units[at.unit].frontier else { return };
+        // A machine that stood still may end a promotion of the past; it stays closed and is stopped by its guard.
+        let past = epoch < self.control.unit(at.unit).status.epoch;
+        let Some((index, id)) = self.checker.units[at.unit].frontier.filter(|_| !past) else { return };
         if !self.db(at).holds(index, id) {
             self.violate("no acknowledged commit is lost", || {
                 format!("{at} is promoted under epoch {epoch} without acknowledged record {index}")
@@ -271,6 +282,10 @@ impl World {
         let status = &self.control.unit(unit).status;
         let (epoch, home) = (status.epoch, status.home.clone());
         let future = status.claims.iter().any(|claim| claim.epoch > epoch);
+        let won = before.phase == Phase::Electing && matches!(status.phase, Phase::Promoting { .. });
+        if won {
+            self.check_election_end(unit);
+        }
         if epoch < before.epoch || (home != before.home && epoch == before.epoch && before.phase != Phase::Electing) {
             self.violate("epochs only rise", || {
                 format!("{}: {} at {} became {epoch} at {home}", unit_id(unit), before.epoch, before.home)

@@ -171,6 +171,12 @@ fn some_cut(rng: &mut ChaCha8Rng) -> Cut {
     Cut { channels, links }
 }
 
+/// A data center that nobody reaches and that reaches nobody.
+fn isolation(dc: Dc) -> Cut {
+    let others = (0..SITE_COUNT).filter(|other| *other != dc);
+    Cut { channels: Channel::ALL.to_vec(), links: others.flat_map(|other| [(dc, other), (other, dc)]).collect() }
+}
+
 impl World {
     /// Puts the plan into the queue.
     pub fn schedule_plan(&mut self) {
@@ -254,6 +260,7 @@ impl World {
             Fault::Stall(_, takes) => Fault::Stall(dc, takes),
             Fault::Cancel(_) => Fault::Cancel(at),
             Fault::LoseSlot(_) => Fault::LoseSlot(at),
+            Fault::Cut(cut, takes) if cut.channels.len() > 1 => Fault::Cut(isolation(dc), takes),
             other => other,
         }
     }

@@ -216,7 +216,8 @@ impl World {
     /// One look at a replica, then the next in a while.
     pub(crate) fn look(&mut self, at: At) {
         self.look_now(at);
-        let next = self.between(LOOK / 2, LOOK);
+        let pause = if self.plan.brisk { LOOK / 5 } else { LOOK };
+        let next = self.between(pause / 2, pause);
         self.after(next, Proc::Agent(at.dc), Event::Look { dc: at.dc, unit: at.unit });
     }
 
@@ -322,8 +323,12 @@ impl World {
     /// Merges a lease and tells the guard, if a database runs that it is for.
     fn extend_lease(&mut self, at: At, granted: Held) {
         let replica = self.replica_mut(at);
+        let awaited = replica.lease.is_none_or(|held| held.epoch != granted.epoch);
         let lease = replica.lease.map_or(granted, |held| held.merge(granted));
         replica.lease = Some(lease);
+        if awaited {
+            self.after(MS, Proc::Agent(at.dc), Event::Glance { at });
+        }
         let armed = self.guard(at).lease;
         if armed.is_some_and(|(epoch, until_ms)| epoch == lease.epoch && until_ms < lease.until_ms) {
             let (epoch, until_ms) = (lease.epoch, lease.until_ms);
@@ -360,8 +365,13 @@ impl World {
             self.set_timer(at);
             return;
         }
-        let life = self.processes.life(Proc::Postgres(at));
         self.say(Proc::Guard(at), || "the lease has run out: the database is stopped at once".to_owned());
+        self.begin_kill(at);
+    }
+
+    /// Stops a database at once, which takes its time.
+    pub fn begin_kill(&mut self, at: At) {
+        let life = self.processes.life(Proc::Postgres(at));
         // SIGQUIT, and SIGKILL if that is not enough.
         let takes = if self.chance(200) { self.between(50 * MS, KILL_MAX) } else { self.between(MS, 20 * MS) };
         self.after(takes, Proc::World, Event::Killed { at, life });
@@ -369,7 +379,7 @@ impl World {
 
     pub(crate) fn killed(&mut self, at: At, life: u64) {
         if self.processes.life(Proc::Postgres(at)) == life {
-            self.kill_database(at, "stopped by its guard");
+            self.kill_database(at, "it is stopped at once");
         }
     }
 

@@ -181,6 +181,8 @@ pub struct Postgres {
     pub waits: bool,
     /// Records replayed.
     pub replayed: usize,
+    /// The startup process is at work.
+    pub replaying: bool,
     /// Records released by walsenders so far; a commit below need not wait.
     pub released: usize,
     /// Commits waiting, by index of their record.
@@ -212,6 +214,7 @@ impl Postgres {
             senders: BTreeMap::new(),
             waits: true,
             replayed: 0,
+            replaying: false,
             released: 0,
             waiting: BTreeMap::new(),
             open: false,
@@ -277,6 +280,7 @@ impl Postgres {
         self.waiting.clear();
         self.open = false;
         self.flushing = None;
+        self.replaying = false;
         self.released = 0;
         self.replayed = self.replayed.min(keep);
     }

@@ -66,8 +66,7 @@ impl World {
             if let Some(receiver) = receiving {
                 self.send_confirmation(at, &receiver, flushed);
             }
-            let lag = self.replay_lag(at);
-            self.after(lag, Proc::Postgres(at), Event::Replay { at });
+            self.begin_replay(at);
         }
         self.stream_to_all(at);
         self.flush(at);
@@ -82,18 +81,27 @@ impl World {
         }
     }
 
+    /// Has the startup process replay what is on disk, if it is not at it already.
+    fn begin_replay(&mut self, at: At) {
+        if std::mem::replace(&mut self.db_mut(at).replaying, true) {
+            return;
+        }
+        let lag = self.replay_lag(at);
+        self.after(lag, Proc::Postgres(at), Event::Replay { at });
+    }
+
     pub(crate) fn replay(&mut self, at: At) {
         let slow = self.plan.slow_replay[at.dc];
-        let step = if slow { self.between(0, 3) } else { u64::MAX };
+        let step = if slow { self.between(0, 8) } else { u64::MAX };
         let db = self.db_mut(at);
+        db.replaying = false;
         if db.is_primary() {
             return;
         }
         let step = usize::try_from(step).unwrap_or(usize::MAX);
         db.replayed = db.replayed.saturating_add(step).min(db.flushed);
         if db.replayed < db.flushed {
-            let lag = self.replay_lag(at);
-            self.after(lag, Proc::Postgres(at), Event::Replay { at });
+            self.begin_replay(at);
         }
     }
 
@@ -248,8 +256,7 @@ impl World {
         let upstream = At { dc: receiver.from, unit: at.unit };
         let delay = self.net.delay(&mut self.rng, at.dc, receiver.from);
         self.after(delay, Proc::Postgres(upstream), Event::Hangup { at: upstream, conn: receiver.conn });
-        let lag = self.replay_lag(at);
-        self.after(lag, Proc::Postgres(at), Event::Replay { at });
+        self.begin_replay(at);
         self.checker.touch(at.unit);
     }
 
