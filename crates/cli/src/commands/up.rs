@@ -51,7 +51,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
                     None => Ok(()),
                 }
             }
-            None => runs_already(context, args.output),
+            None => runs_already(&options, context, args.output),
         };
     }
     if args.supervise {
@@ -63,12 +63,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             output::line("everything is stopped; the data is kept")
         }
         Outcome::Stopped => Ok(()),
-        Outcome::RunsAlready(_) => runs_already(context, args.output),
+        Outcome::RunsAlready(_) => runs_already(&options, context, args.output),
     }
 }
 
 /// Says so and shows how it is.
-fn runs_already(context: &Context, format: Format) -> Result<(), Failure> {
+fn runs_already(options: &Options, context: &Context, format: Format) -> Result<(), Failure> {
     let data = context.data().display();
     let Some(running) = Running::find(context.data())? else {
         return Err(Failure::failed(format!("a platform is just being started or stopped in {data}"))
@@ -85,6 +85,15 @@ fn runs_already(context: &Context, format: Format) -> Result<(), Failure> {
             "it runs version {}, this is {VERSION}: `dujiang down` and `dujiang up` change over",
             running.version
         );
+    }
+    if let Some(wanted) = &options.manifest {
+        let text = |path: &Path| std::fs::read(path).ok();
+        if text(wanted) != text(&context.data().join("manifest.yaml")) {
+            let wanted = wanted.display();
+            eprintln!(
+                "its manifest is not {wanted}: `dujiang down` and `dujiang up -f {wanted}` change over"
+            );
+        }
     }
     let client = Client::new(&running.control)?;
     let status = context.block_on(client.get("/v1/status"))?;

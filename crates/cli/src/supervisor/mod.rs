@@ -162,10 +162,11 @@ impl Supervisor {
 
     /// Starts everything and keeps it running. Returns only if the platform cannot be started at all.
     async fn live(&self, text: &str, began: Instant, reporter: &Reporter) -> Result<Never, Failure> {
-        self.write_manifest(text)?;
+        self.write_running()?;
         self.start_control(reporter).await?;
         reporter.say("putting what the manifest says");
         readiness::apply(&self.client, &self.manifest).await?;
+        self.write_manifest(text)?;
         children::stop_strangers(&self.folder, &self.manifest).await;
         self.children.borrow_mut().start_agents(&self.manifest);
         let power = async {
@@ -187,10 +188,15 @@ impl Supervisor {
         }
     }
 
+    /// From now on it is the one the next `up` resumes with; a manifest that was not accepted never is.
     fn write_manifest(&self, text: &str) -> Result<(), Failure> {
         let path = self.folder.manifest();
         let write = files::write_durably(&path, text.as_bytes(), files::MODE_PUBLIC);
-        write.map_err(|e| Failure::because(format!("cannot write {}", path.display()), &e))?;
+        write.map_err(|e| Failure::because(format!("cannot write {}", path.display()), &e))
+    }
+
+    /// Tells other commands that there is a platform, and where.
+    fn write_running(&self) -> Result<(), Failure> {
         let running = Running {
             version: VERSION.to_owned(),
             program: std::env::current_exe().unwrap_or_default(),
