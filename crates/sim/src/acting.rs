@@ -4,7 +4,7 @@
 use dujiang_types::report::StandbyReport;
 use dujiang_types::unit::{SyncSet, Unit};
 use dujiang_types::{DcId, Epoch, Lsn, Position};
-use dujiang_unit::agent::{PROMOTE, Action, Data, Local, Process as Seen, Step};
+use dujiang_unit::agent::{Action, Data, Local, PROMOTE, Process as Seen, Step};
 
 use crate::Sabotage;
 use crate::event::{Event, Then};
@@ -89,7 +89,8 @@ impl World {
     }
 
     fn observe_applied(&self, at: At) -> Option<SyncSet> {
-        let relaxed = self.options.sabotages(Sabotage::RelaxBeforeRecording) && self.db(at).file_setting.need == 0;
+        let relaxed =
+            self.options.sabotages(Sabotage::RelaxBeforeRecording) && self.db(at).file_setting.need == 0;
         let recorded = || self.replica(at).record.as_ref()?.status.wanted_set().cloned();
         if relaxed { recorded() } else { Some(set_of(self.db(at).file_setting)) }
     }
@@ -141,7 +142,9 @@ impl World {
                 let later = self.write_record(at, What::Probe) + 1;
                 self.replica_mut(at).confirming = Some((setting, Some(later)));
             }
-            Some(later) if db.setting_seen_by_all() && db.flushed_by(setting, later) >= usize::from(setting.need) => {
+            Some(later)
+                if db.setting_seen_by_all() && db.flushed_by(setting, later) >= usize::from(setting.need) =>
+            {
                 let replica = self.replica_mut(at);
                 replica.confirmed = Some(set_of(setting));
                 replica.confirming = None;
@@ -400,7 +403,9 @@ impl World {
             "init" => self.initialised(at),
             _ => self.copied(at, from, what == "rewind"),
         };
-        self.say(Proc::Agent(at.dc), || format!("{at}: {what} is {}", if done { "done" } else { "not possible now" }));
+        self.say(Proc::Agent(at.dc), || {
+            format!("{at}: {what} is {}", if done { "done" } else { "not possible now" })
+        });
         self.checker.touch(at.unit);
         self.look_now(at);
     }

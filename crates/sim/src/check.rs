@@ -90,10 +90,14 @@ impl World {
         if (0..DC_COUNT).filter(open).count() < 2 {
             return;
         }
-        let both: Vec<String> =
-            (0..DC_COUNT).filter(|dc| self.answers(At { dc: *dc, unit })).map(|dc| dc_id(dc).to_string()).collect();
+        let both: Vec<String> = (0..DC_COUNT)
+            .filter(|dc| self.answers(At { dc: *dc, unit }))
+            .map(|dc| dc_id(dc).to_string())
+            .collect();
         if both.len() > 1 {
-            self.violate("one database answers", || format!("{} answers in {}", unit_id(unit), both.join(" and in ")));
+            self.violate("one database answers", || {
+                format!("{} answers in {}", unit_id(unit), both.join(" and in "))
+            });
         }
     }
 
@@ -138,9 +142,17 @@ impl World {
         for (dc, (under, position)) in self.checker.units[unit].final_positions.clone() {
             let db = self.db(At { dc, unit });
             let end = db.end_of(db.flushed);
-            if under == epoch && end > position.flushed.0 && !self.options.sabotages(crate::Sabotage::ReplayPosition) {
+            if under == epoch
+                && end > position.flushed.0
+                && !self.options.sabotages(crate::Sabotage::ReplayPosition)
+            {
                 self.violate("a detached replica stays as it was reported", || {
-                    format!("{} in {} reported {position} and now reaches {}", unit_id(unit), dc_id(dc), Lsn(end))
+                    format!(
+                        "{} in {} reported {position} and now reaches {}",
+                        unit_id(unit),
+                        dc_id(dc),
+                        Lsn(end)
+                    )
                 });
             }
         }
@@ -167,7 +179,8 @@ impl World {
             let Ok(complete) = complete(&claims, &seen) else { continue };
             let lacking = all.iter().find(|(dc, _, holds)| complete.contains(&dc_id(*dc)) && !holds);
             if let Some((dc, detached, _)) = lacking {
-                let voters: Vec<String> = seen.iter().map(|(dc, d)| format!("{dc} at {}", d.position)).collect();
+                let voters: Vec<String> =
+                    seen.iter().map(|(dc, d)| format!("{dc} at {}", d.position)).collect();
                 let claims: Vec<String> = claims.iter().map(crate::control::show_claim).collect();
                 self.violate("what claims prove is complete", || {
                     format!(
@@ -190,14 +203,18 @@ impl World {
         let db = self.db(at);
         let record = db.log[index];
         let fence = db.fence;
-        let lost = self.checker.units[at.unit].frontier.is_some_and(|(i, id)| db.log.get(i).is_none_or(|r| r.id != id));
+        let lost = self.checker.units[at.unit]
+            .frontier
+            .is_some_and(|(i, id)| db.log.get(i).is_none_or(|r| r.id != id));
         // An answer that was on its way when the epoch changed is no harm if the commit has come along.
         if self.came_along(at.unit, index, record.id) && fence < self.control.unit(at.unit).status.epoch.0 {
             return;
         }
         if lost {
             self.violate("no split brain", || {
-                format!("{at} acknowledges record {index} under epoch {fence} without commits acknowledged before")
+                format!(
+                    "{at} acknowledges record {index} under epoch {fence} without commits acknowledged before"
+                )
             });
         }
         self.check_claimed(at, fence, setting);
@@ -253,7 +270,9 @@ impl World {
         let count = self.checker.units[at.unit].promotions.entry(epoch.0).or_default();
         *count += 1;
         if *count > 1 {
-            self.violate("an epoch's primary runs once", || format!("{at} is promoted again under epoch {epoch}"));
+            self.violate("an epoch's primary runs once", || {
+                format!("{at} is promoted again under epoch {epoch}")
+            });
         }
         // A machine that stood still may end a promotion of the past; it stays closed and is stopped by its guard.
         let past = epoch < self.control.unit(at.unit).status.epoch;
@@ -286,7 +305,9 @@ impl World {
         if won {
             self.check_election_end(unit);
         }
-        if epoch < before.epoch || (home != before.home && epoch == before.epoch && before.phase != Phase::Electing) {
+        if epoch < before.epoch
+            || (home != before.home && epoch == before.epoch && before.phase != Phase::Electing)
+        {
             self.violate("epochs only rise", || {
                 format!("{}: {} at {} became {epoch} at {home}", unit_id(unit), before.epoch, before.home)
             });
@@ -356,7 +377,10 @@ impl World {
         let doubled = writes - keys.len();
         if missing + doubled > 0 {
             self.violate("acknowledged writes exist exactly once", || {
-                format!("{}: {missing} acknowledged keys are missing, {doubled} are there twice", unit_id(unit))
+                format!(
+                    "{}: {missing} acknowledged keys are missing, {doubled} are there twice",
+                    unit_id(unit)
+                )
             });
         }
     }

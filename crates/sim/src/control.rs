@@ -70,7 +70,8 @@ fn record(rng: &mut ChaCha8Rng, unit: usize, options: &Options) -> Unit {
     };
     let need = u8::from(durability == Durability::Zero);
     let slots: SlotRange = format!("{0}-{0}", unit).parse().unwrap_or_else(|_| unreachable!("a slot number"));
-    let claim = Claim { epoch: Epoch(1), primary: home.clone(), set: SyncSet { members: BTreeSet::new(), need } };
+    let claim =
+        Claim { epoch: Epoch(1), primary: home.clone(), set: SyncSet { members: BTreeSet::new(), need } };
     Unit {
         kind: Kind::Unit,
         name: unit_id(unit).to_string(),
@@ -151,7 +152,9 @@ impl World {
     pub(crate) fn control_report(&mut self, report: AgentReport) {
         let Some(dc) = dc_index(&report.dc) else { return };
         let sessions = self.control.sessions.entry(dc).or_insert_with(|| (String::new(), 0, BTreeSet::new()));
-        if sessions.2.contains(&report.session) || (sessions.0 == report.session && sessions.1 >= report.sequence) {
+        if sessions.2.contains(&report.session)
+            || (sessions.0 == report.session && sessions.1 >= report.sequence)
+        {
             return;
         }
         if sessions.0 != report.session {
@@ -194,7 +197,8 @@ impl World {
     pub(crate) fn control_gateway_report(&mut self, dc: Dc, report: GatewayReport) {
         let now_ms = self.clock_ms(CONTROL_SITE);
         let behind = report.table < self.control.store.revision;
-        let newer = self.control.gateways.get(&dc_id(dc)).is_none_or(|seen| seen.report.table <= report.table);
+        let newer =
+            self.control.gateways.get(&dc_id(dc)).is_none_or(|seen| seen.report.table <= report.table);
         if newer {
             self.control.gateways.insert(dc_id(dc), Seen { report, age_ms: 0 });
             self.control.gateways_ms.insert(dc_id(dc), now_ms);
@@ -261,7 +265,12 @@ impl World {
         self.trace.say(self.now, Proc::Control, || {
             let claims: Vec<String> = status.claims.iter().map(show_claim).collect();
             let (name, home, epoch) = (&record.name, &status.home, status.epoch);
-            format!("{name}: {} at {home} epoch {epoch} claims [{}]: {}", status.phase, claims.join("; "), status.reason)
+            format!(
+                "{name}: {} at {home} epoch {epoch} claims [{}]: {}",
+                status.phase,
+                claims.join("; "),
+                status.reason
+            )
         });
         self.check_record(intent.unit, &before);
         self.fault_at_decision();
@@ -288,7 +297,8 @@ impl World {
             epoch: unit.status.epoch,
             hold: unit.status.phase.holds(),
         };
-        let table = Message::Table { version: store.revision, routes: store.units.iter().map(route).collect() };
+        let table =
+            Message::Table { version: store.revision, routes: store.units.iter().map(route).collect() };
         self.send(Channel::GatewayControl, CONTROL_SITE, Proc::Gateway(dc), &table);
     }
 
@@ -305,19 +315,16 @@ impl World {
             name: format!("move-{number}"),
             labels: BTreeMap::new(),
             revision: store.revision,
-            spec: OperationSpec { work: Work::Move { unit: unit_id(unit), to }, asked_by: "operator".to_owned() },
+            spec: OperationSpec {
+                work: Work::Move { unit: unit_id(unit), to },
+                asked_by: "operator".to_owned(),
+            },
             status: OperationStatus { state: OperationState::Pending, steps: Vec::new() },
         });
     }
 }
 
-fn apply(
-    store: &mut Store,
-    id: &str,
-    create: Option<Work>,
-    state: OperationState,
-    step: Step,
-) {
+fn apply(store: &mut Store, id: &str, create: Option<Work>, state: OperationState, step: Step) {
     let known = store.operations.iter().position(|operation| operation.name == id);
     let index = known.or_else(|| {
         let spec = OperationSpec { work: create?, asked_by: "controller".to_owned() };

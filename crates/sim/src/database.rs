@@ -14,7 +14,10 @@ const STOP_WAIT_MAX: Us = 3 * SECOND;
 impl World {
     /// Starts a server as a standby together with its guard.
     pub fn start_database(&mut self, at: At) {
-        if self.db(at).process != Process::Down || self.db(at).content != Content::Present || !self.power[at.dc] {
+        if self.db(at).process != Process::Down
+            || self.db(at).content != Content::Present
+            || !self.power[at.dc]
+        {
             return;
         }
         self.processes.start(Proc::Guard(at));

@@ -132,7 +132,9 @@ fn draw(rng: &mut ChaCha8Rng, options: &Options, units: usize) -> Fault {
     loop {
         let fault = match rng.random_range(0..12) {
             0..=1 if scenario.crashes() => Fault::Crash(some_process(rng, units, true)),
-            2..=3 if scenario.crashes() => Fault::Freeze(some_process(rng, units, options.freezes_guards), takes),
+            2..=3 if scenario.crashes() => {
+                Fault::Freeze(some_process(rng, units, options.freezes_guards), takes)
+            }
             4 if scenario.crashes() => Fault::Pause(rng.random_range(0..DC_COUNT), takes),
             5 if scenario.crashes() => Fault::PowerOff(rng.random_range(0..DC_COUNT), takes),
             6..=8 if scenario.cuts() => Fault::Cut(some_cut(rng), takes),
@@ -174,7 +176,10 @@ fn some_cut(rng: &mut ChaCha8Rng) -> Cut {
 /// A data center that nobody reaches and that reaches nobody.
 fn isolation(dc: Dc) -> Cut {
     let others = (0..SITE_COUNT).filter(|other| *other != dc);
-    Cut { channels: Channel::ALL.to_vec(), links: others.flat_map(|other| [(dc, other), (other, dc)]).collect() }
+    Cut {
+        channels: Channel::ALL.to_vec(),
+        links: others.flat_map(|other| [(dc, other), (other, dc)]).collect(),
+    }
 }
 
 impl World {

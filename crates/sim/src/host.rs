@@ -202,7 +202,8 @@ impl World {
     }
 
     pub(crate) fn agent_record(&mut self, dc: Dc, record: Unit) {
-        let Some(unit) = dujiang_types::UnitId::new(record.name.clone()).ok().and_then(|id| unit_index(&id)) else {
+        let Some(unit) = dujiang_types::UnitId::new(record.name.clone()).ok().and_then(|id| unit_index(&id))
+        else {
             return;
         };
         let at = At { dc, unit };
@@ -241,7 +242,10 @@ impl World {
         };
         let step = agent::next(&view);
         let report = agent::report(&view, &step.why);
-        let news = replica.report.as_ref().is_none_or(|old| old.state != report.state || old.revision != report.revision);
+        let news = replica
+            .report
+            .as_ref()
+            .is_none_or(|old| old.state != report.state || old.revision != report.revision);
         let record = replica.record.clone();
         self.replica_mut(at).report = Some(report);
         if news {
@@ -314,7 +318,8 @@ impl World {
             }
         }
         let behind = (0..self.unit_count).any(|unit| self.replica(At { dc, unit }).record.is_none());
-        let newest = self.agents[dc].replicas.iter().filter_map(|r| r.record.as_ref()).map(|r| r.revision).max();
+        let newest =
+            self.agents[dc].replicas.iter().filter_map(|r| r.record.as_ref()).map(|r| r.revision).max();
         if behind || newest < Some(reply.revision) && newest != Some(Revision(0)) {
             self.send(Channel::AgentControl, dc, Proc::Control, &Message::List(dc));
         }
@@ -373,7 +378,8 @@ impl World {
     pub fn begin_kill(&mut self, at: At) {
         let life = self.processes.life(Proc::Postgres(at));
         // SIGQUIT, and SIGKILL if that is not enough.
-        let takes = if self.chance(200) { self.between(50 * MS, KILL_MAX) } else { self.between(MS, 20 * MS) };
+        let takes =
+            if self.chance(200) { self.between(50 * MS, KILL_MAX) } else { self.between(MS, 20 * MS) };
         self.after(takes, Proc::World, Event::Killed { at, life });
     }
 
@@ -411,7 +417,12 @@ impl World {
             let ttl_ms = self.timing.lease_ms;
             for &voucher in &missing {
                 let ask = PromiseRequest { unit: unit_id(unit), epoch, dc: name.clone(), ttl_ms };
-                self.send(Channel::Promises, dc, Proc::Agent(voucher), &Message::Ask { round: number, from: dc, ask });
+                self.send(
+                    Channel::Promises,
+                    dc,
+                    Proc::Agent(voucher),
+                    &Message::Ask { round: number, from: dc, ask },
+                );
             }
             self.replica_mut(at).round = Some(Round { number, epoch, sent_ms: now_ms, missing });
         }
@@ -423,9 +434,19 @@ impl World {
         let replica = self.replica_mut(At { dc, unit });
         let reply = replica.promises.ask(replica.record.as_ref(), ask, lease_ms, now_ms);
         self.say(Proc::Agent(dc), || {
-            format!("{} {from} about {}: {}", if reply.granted { "vouches for" } else { "refuses" }, ask.unit, reply.reason)
+            format!(
+                "{} {from} about {}: {}",
+                if reply.granted { "vouches for" } else { "refuses" },
+                ask.unit,
+                reply.reason
+            )
         });
-        self.send(Channel::Promises, dc, Proc::Agent(from), &Message::Answer { round, from: dc, unit, reply });
+        self.send(
+            Channel::Promises,
+            dc,
+            Proc::Agent(from),
+            &Message::Answer { round, from: dc, unit, reply },
+        );
     }
 
     pub(crate) fn agent_answered(&mut self, at: At, round: u64, from: Dc, reply: &PromiseReply) {

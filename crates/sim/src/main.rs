@@ -76,7 +76,15 @@ fn tell(out: &mut impl std::io::Write, scenario: Scenario, options: &Options, ou
     }
     if let Some(violation) = &outcome.violation {
         let name = format!("{scenario:?}").to_lowercase();
-        let _ = writeln!(out, "\nseed {} ({name}) breaks \"{}\": {}", outcome.seed, violation.rule, violation.story);
-        let _ = writeln!(out, "see all: cargo run -p dujiang-sim -- --scenario {name} --seed {} --trace", outcome.seed);
+        let _ = writeln!(
+            out,
+            "\nseed {} ({name}) breaks \"{}\": {}",
+            outcome.seed, violation.rule, violation.story
+        );
+        let _ = writeln!(
+            out,
+            "see all: cargo run -p dujiang-sim -- --scenario {name} --seed {} --trace",
+            outcome.seed
+        );
     }
 }

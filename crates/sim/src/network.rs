@@ -68,7 +68,13 @@ impl Network {
             }
             delay_us[from][from] = 50;
         }
-        Self { cuts: [[[0; SITE_COUNT]; SITE_COUNT]; 5], delay_us, loss: 0.0, duplication: 0.0, straggling: 0.0 }
+        Self {
+            cuts: [[[0; SITE_COUNT]; SITE_COUNT]; 5],
+            delay_us,
+            loss: 0.0,
+            duplication: 0.0,
+            straggling: 0.0,
+        }
     }
 
     /// True if messages pass from one site to another.

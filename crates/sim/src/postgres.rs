@@ -309,7 +309,8 @@ impl Postgres {
         sender.heard = now;
         sender.flushed = sender.flushed.max(count);
         let setting = sender.setting;
-        if !self.is_primary() && self.process != Process::Stopping || !setting.names(dc) || setting.need == 0 {
+        if !self.is_primary() && self.process != Process::Stopping || !setting.names(dc) || setting.need == 0
+        {
             return Vec::new();
         }
         let members = self.senders.iter().filter(|(dc, _)| setting.names(**dc));

@@ -208,7 +208,12 @@ impl World {
         }
         let known = db.log.len() - first;
         for record in records.into_iter().skip(known) {
-            db.append(record.id, record.timeline, record.end - db.log.last().map_or(0, |last| last.end), record.what);
+            db.append(
+                record.id,
+                record.timeline,
+                record.end - db.log.last().map_or(0, |last| last.end),
+                record.what,
+            );
         }
         self.flush(at);
         self.checker.touch(at.unit);
@@ -283,7 +288,9 @@ impl World {
         let (common, flushed) = (self.db(source).common(self.db(at)), self.db(at).flushed);
         if common < flushed {
             self.violate("no silent divergence", || {
-                format!("{at} streams from {source} although their logs part after record {common} of {flushed}")
+                format!(
+                    "{at} streams from {source} although their logs part after record {common} of {flushed}"
+                )
             });
             return;
         }
@@ -347,14 +354,20 @@ impl World {
         for (dc, conn) in standbys {
             let peer = At { dc, unit: at.unit };
             let holds = self.db(peer).receiver.as_ref().is_some_and(|receiver| receiver.conn == conn);
-            if holds && self.hears(at.dc, peer) && let Some(sender) = self.db_mut(at).senders.get_mut(&dc) {
+            if holds
+                && self.hears(at.dc, peer)
+                && let Some(sender) = self.db_mut(at).senders.get_mut(&dc)
+            {
                 sender.heard = now;
             }
         }
         let Some(receiver) = self.db(at).receiver.clone() else { return };
         let peer = At { dc: receiver.from, unit: at.unit };
         let holds = self.db(peer).senders.get(&at.dc).is_some_and(|sender| sender.conn == receiver.conn);
-        if holds && self.hears(at.dc, peer) && let Some(receiver) = self.db_mut(at).receiver.as_mut() {
+        if holds
+            && self.hears(at.dc, peer)
+            && let Some(receiver) = self.db_mut(at).receiver.as_mut()
+        {
             receiver.heard = now;
         }
     }

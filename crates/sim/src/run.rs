@@ -149,7 +149,12 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 
 /// Runs `count` seeds from `first` on all cores, and stops at the first that breaks an invariant. Calls `each`
 /// with every outcome, in no particular order. Returns the failure with the lowest seed found.
-pub fn run_many(first: u64, count: u64, options: &Options, each: impl Fn(&Outcome) + Sync) -> Option<Outcome> {
+pub fn run_many(
+    first: u64,
+    count: u64,
+    options: &Options,
+    each: impl Fn(&Outcome) + Sync,
+) -> Option<Outcome> {
     let next = AtomicU64::new(first);
     let end = first + count;
     let failed: Mutex<Option<Outcome>> = Mutex::new(None);

@@ -1,0 +1,74 @@
+//! The simulator bites: each planted bug is found within a bounded number of seeds, by an invariant it concerns.
+
+use dujiang_sim::{Options, Sabotage, Scenario, run_many};
+
+/// Seeds each planted bug must be found in; several times what they take.
+const SEEDS_MAX: u64 = 1_500;
+
+fn found(sabotage: Sabotage, scenario: Scenario, rules: &[&str]) {
+    let failed = run_many(1, SEEDS_MAX, &Options::new(scenario).with(sabotage), |_| {});
+    let failed = failed.unwrap_or_else(|| panic!("{sabotage:?} went unnoticed in {SEEDS_MAX} seeds"));
+    let violation = failed.violation.expect("a failure has a violation");
+    assert!(
+        rules.contains(&violation.rule),
+        "found by another rule, {}: {}",
+        violation.rule,
+        violation.story
+    );
+}
+
+const ANSWERS: &[&str] = &["one database answers", "an election waits for the lease"];
+const CLAIMS: &str = "the record claims no more than PostgreSQL does";
+const COPIES: &str = "no acknowledged commit depends on one data center";
+const LOSS: &str = "no acknowledged commit is lost";
+const PROOF: &str = "what claims prove is complete";
+
+#[test]
+fn skipping_the_lease_margin_is_found() {
+    found(Sabotage::SkipMargin, Scenario::Everything, ANSWERS);
+}
+
+#[test]
+fn relaxing_before_recording_is_found() {
+    found(Sabotage::RelaxBeforeRecording, Scenario::Crashes, &[CLAIMS, COPIES]);
+}
+
+#[test]
+fn promoting_by_replay_position_is_found() {
+    found(Sabotage::ReplayPosition, Scenario::Crashes, &[LOSS]);
+}
+
+#[test]
+fn forgetting_to_stop_receivers_is_found() {
+    found(Sabotage::KeepReceivers, Scenario::Crashes, &["a detached replica stays as it was reported"]);
+}
+
+#[test]
+fn taking_unknown_for_absent_is_found() {
+    found(Sabotage::UnknownIsAbsent, Scenario::Partitions, ANSWERS);
+}
+
+#[test]
+fn forgetting_grants_at_a_restart_is_found() {
+    found(Sabotage::ForgetGrants, Scenario::Everything, ANSWERS);
+}
+
+#[test]
+fn confirming_by_statistics_is_found() {
+    found(Sabotage::ConfirmByStatistics, Scenario::Moves, &[CLAIMS, COPIES, PROOF]);
+}
+
+#[test]
+fn trusting_a_cancelled_wait_is_found() {
+    found(Sabotage::TrustCancelled, Scenario::Crashes, &[CLAIMS, COPIES]);
+}
+
+#[test]
+fn answering_a_repeated_key_at_once_is_found() {
+    found(Sabotage::ReplayAtOnce, Scenario::Partitions, &[CLAIMS, COPIES]);
+}
+
+#[test]
+fn leading_an_epoch_twice_is_found() {
+    found(Sabotage::LeadTwice, Scenario::Crashes, &["an epoch's primary runs once"]);
+}
