@@ -1,0 +1,52 @@
+//! The control plane's decision about one unit.
+//!
+//! [`decide`] looks at the committed record, the latest reports and the time, and either keeps the record or
+//! changes it by exactly one transition. It is level-triggered: called again with the same input it answers the
+//! same, and a change that was lost on the way to the store is simply decided again.
+
+mod change;
+mod failover;
+mod moves;
+mod promotion;
+mod sync_set;
+mod view;
+
+use dujiang_types::unit::Phase;
+
+pub use change::{Change, Decision, Effect};
+pub use failover::{force, provable};
+pub use moves::refusal;
+pub use view::{Memory, Seen, View};
+
+use change::keep;
+use failover::{elect, lost_home};
+use moves::{begin_move, hold, seal};
+use promotion::{ended, failed_promotion, settle};
+use sync_set::reconfigure;
+
+/// Decides about one unit.
+pub fn decide(view: &View, memory: &mut Memory) -> Decision {
+    memory.observe(view);
+    let status = &view.unit.status;
+    match &status.phase {
+        Phase::Forming => {
+            reconfigure(view, memory).or_else(|| settle(view)).or_else(|| ended(view)).unwrap_or_else(|| {
+                let home = &status.home;
+                let doing = view.fresh(home).map_or("nothing heard from its agent", |r| r.note.as_str());
+                keep(format!("{home} forms the unit: {doing}"))
+            })
+        }
+        Phase::Serving => lost_home(view, memory)
+            .or_else(|| reconfigure(view, memory))
+            .or_else(|| begin_move(view))
+            .unwrap_or_else(|| keep("serving")),
+        Phase::Holding { to } => lost_home(view, memory).unwrap_or_else(|| hold(view, memory, to)),
+        Phase::Sealing { to } => seal(view, memory, to),
+        Phase::Electing => elect(view, memory),
+        Phase::Promoting { from } => reconfigure(view, memory)
+            .or_else(|| settle(view))
+            .or_else(|| ended(view))
+            .or_else(|| failed_promotion(view, memory))
+            .unwrap_or_else(|| keep(format!("{} is being promoted (from {from})", status.home))),
+    }
+}

@@ -1,0 +1,59 @@
+//! The sync set of a running primary.
+
+use dujiang_types::DcId;
+use dujiang_types::report::ReplicaState;
+use dujiang_types::unit::{Claim, SyncSet};
+
+use super::change::{Decision, quiet_change};
+use super::view::{Memory, View, streaming_of};
+
+/// Changes the sync set of a running primary by one step: replicas that stream join, members that are lost for
+/// long leave. Both the old and the new set are recorded until the primary confirms the new one.
+pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
+    let status = &view.unit.status;
+    let standbys = view.home_standbys()?;
+    let own = status.claims.iter().filter(|c| c.epoch == status.epoch).count();
+    let current = status.wanted_set()?.clone();
+    if own > 1 {
+        return finish_reconfiguration(view, own, &current);
+    }
+    if current.need == 0 {
+        return None;
+    }
+    let mut members = current.members.clone();
+    let joining = standbys.iter().filter(|(dc, s)| {
+        view.unit.spec.replicas.contains(*dc) && s.streaming && s.lag_bytes <= view.timing.join_lag_bytes_max
+    });
+    members.extend(joining.map(|(dc, _)| dc.clone()));
+    let streaming = streaming_of(standbys);
+    // Members leave only while enough of those that stay are streaming: with nobody left the record keeps naming
+    // those who have the commits, and writes wait.
+    if streaming.iter().filter(|dc| members.contains(*dc)).count() >= usize::from(current.need) {
+        members.retain(|dc| memory.lost_for_ms(dc, view.now_ms) <= view.timing.member_lost_ms);
+    }
+    if members == current.members {
+        return None;
+    }
+    let list = members.iter().map(DcId::as_str).collect::<Vec<_>>().join(", ");
+    let reason = format!("the sync set becomes {{{list}}}");
+    let mut status = status.clone();
+    let set = SyncSet { members, need: current.need };
+    status.claims.push(Claim { epoch: status.epoch, primary: status.home.clone(), set });
+    Some(quiet_change(status, reason))
+}
+
+/// Drops the older sets of this epoch once the primary has confirmed the newest.
+fn finish_reconfiguration(view: &View, own: usize, current: &SyncSet) -> Option<Decision> {
+    let status = &view.unit.status;
+    let ReplicaState::Primary { confirmed: Some(confirmed), .. } = &view.fresh(&status.home)?.state else {
+        return None;
+    };
+    if confirmed != current {
+        return None;
+    }
+    let mut status = status.clone();
+    let first_own = status.claims.len() - own;
+    status.claims.drain(first_own..status.claims.len() - 1);
+    let list = current.members.iter().map(DcId::as_str).collect::<Vec<_>>().join(", ");
+    Some(quiet_change(status, format!("the sync set is {{{list}}}")))
+}
