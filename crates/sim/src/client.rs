@@ -42,7 +42,7 @@ struct Client {
 #[derive(Debug)]
 pub struct Clients {
     attempts: Vec<Attempt>,
-    clients: Vec<Client>,
+    all: Vec<Client>,
     last_key: u64,
     think_us: Us,
     /// Acknowledgements clients received, by unit, since the world was healed.
@@ -57,7 +57,7 @@ impl Clients {
         let clients = (0..units * CLIENTS_PER_UNIT).map(|n| Client { unit: n % units, ..Client::default() });
         Self {
             attempts: Vec::new(),
-            clients: clients.collect(),
+            all: clients.collect(),
             last_key: 0,
             think_us: rng.random_range(20 * MS..300 * MS),
             served_since_heal: vec![0; units],
@@ -80,7 +80,7 @@ impl Clients {
 impl World {
     /// Starts all clients.
     pub fn start_clients(&mut self) {
-        for client in 0..self.clients.clients.len() {
+        for client in 0..self.clients.all.len() {
             self.processes.start(Proc::Client(client));
             let think = self.between(0, SECOND);
             self.after(think, Proc::Client(client), Event::Think { client });
@@ -90,7 +90,7 @@ impl World {
     pub(crate) fn client_thinks(&mut self, client: usize) {
         let gateway = self.rng.random_range(0..DC_COUNT);
         let clients = &mut self.clients;
-        let state = &mut clients.clients[client];
+        let state = &mut clients.all[client];
         if state.waiting.is_some() {
             return;
         }
@@ -112,7 +112,7 @@ impl World {
 
     pub(crate) fn client_response(&mut self, client: usize, attempt: u64, outcome: Outcome) {
         let (think, healed) = (self.clients.think_us, self.healed());
-        let state = &mut self.clients.clients[client];
+        let state = &mut self.clients.all[client];
         if state.waiting != Some(attempt) {
             return;
         }

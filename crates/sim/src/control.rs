@@ -69,7 +69,7 @@ fn record(rng: &mut ChaCha8Rng, unit: usize, options: &Options) -> Unit {
         Durability::Zero
     };
     let need = u8::from(durability == Durability::Zero);
-    let slots: SlotRange = format!("{0}-{0}", unit).parse().unwrap_or_else(|_| unreachable!("a slot number"));
+    let slots: SlotRange = format!("{unit}-{unit}").parse().unwrap_or_else(|_| unreachable!("a slot number"));
     let claim =
         Claim { epoch: Epoch(1), primary: home.clone(), set: SyncSet { members: BTreeSet::new(), need } };
     Unit {
@@ -225,8 +225,8 @@ impl World {
             seen.age_ms = now_ms.saturating_sub(control.gateways_ms.get(dc).copied().unwrap_or(0));
         }
         let record = &control.store.units[unit];
-        let guessed = self.options.sabotages(Sabotage::UnknownIsAbsent);
-        let guesses = guessed.then(|| with_guesses(record, &memory.reports, self.timing.fresh_ms));
+        let trusting = self.options.sabotages(Sabotage::UnknownIsAbsent);
+        let guesses = trusting.then(|| with_guesses(record, &memory.reports, self.timing.fresh_ms));
         let requested = control.store.operations.iter().find(|operation| {
             operation.status.state == OperationState::Pending && *operation.spec.work.unit() == unit_id(unit)
         });

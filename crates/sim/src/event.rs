@@ -118,6 +118,10 @@ pub enum Message {
 
 /// Something that happens at a moment.
 #[derive(Debug, Clone)]
+#[expect(
+    missing_docs,
+    reason = "the fields repeat the same few words: at which replica, over which connection"
+)]
 pub enum Event {
     /// A message arrives.
     Deliver(Message),

@@ -84,8 +84,8 @@ impl Plan {
         }
         faults.sort_by_key(|(time, _)| *time);
         let moves = if scenario == Scenario::Calm { 0 } else { rng.random_range(0..=6) };
-        let noisy = scenario.cuts() && rng.random_bool(0.5);
-        let noise = if noisy {
+        let lossy = scenario.cuts() && rng.random_bool(0.5);
+        let noise = if lossy {
             (rng.random_range(0.0..0.2), rng.random_range(0.0..0.1), rng.random_range(0.0..0.03))
         } else {
             (0.0, 0.0, 0.0)

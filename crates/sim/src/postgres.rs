@@ -151,6 +151,10 @@ pub struct Waiter {
 
 /// One PostgreSQL: directory (durable) and server (volatile).
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about a server or its directory"
+)]
 pub struct Postgres {
     // Durable.
     /// What the directory holds.
@@ -195,6 +199,12 @@ pub struct Postgres {
     pub fence: u64,
     /// A flush has been issued up to here.
     pub flushing: Option<usize>,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Postgres {

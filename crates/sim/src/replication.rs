@@ -3,7 +3,7 @@
 use crate::event::Event;
 use crate::network::Channel;
 use crate::place::{At, Dc, Proc};
-use crate::postgres::{Content, Mismatch, Process, Receiver, Record, Sender};
+use crate::postgres::{Content, Process, Receiver, Record, Sender};
 use crate::trace::{MS, SECOND, Us};
 use crate::world::World;
 
@@ -374,10 +374,5 @@ impl World {
 
     fn hears(&self, dc: Dc, peer: At) -> bool {
         self.processes.runs(Proc::Postgres(peer)) && self.net.passes(Channel::Replication, peer.dc, dc)
-    }
-
-    /// True if that standby cannot follow without being remade.
-    pub fn mismatch(&self, standby: At, upstream: At) -> Option<Mismatch> {
-        self.db(upstream).accepts(self.db(standby)).err()
     }
 }

@@ -212,12 +212,12 @@ impl World {
                 self.agent_answered(At { dc, unit }, round, from, &reply);
             }
             (Proc::Gateway(dc), Message::Table { version, routes }) => {
-                self.gateway_table(dc, version, routes)
+                self.gateway_table(dc, version, routes);
             }
             (Proc::Gateway(dc), Message::Request { attempt }) => self.gateway_request(dc, attempt),
             (Proc::Gateway(dc), Message::Forward { attempt, epoch }) => self.application(dc, attempt, epoch),
             (Proc::Gateway(dc), Message::Result { attempt, outcome }) => {
-                self.gateway_result(dc, attempt, outcome)
+                self.gateway_result(dc, attempt, outcome);
             }
             (Proc::Client(client), Message::Response { attempt, outcome }) => {
                 self.client_response(client, attempt, outcome);
