@@ -6,6 +6,7 @@ use dujiang_types::api::{AgentReply, AgentReport, PromiseReply, PromiseRequest};
 use dujiang_types::report::ReplicaReport;
 use dujiang_types::unit::{SyncSet, Unit};
 use dujiang_types::{Epoch, Revision};
+use dujiang_unit::Timing;
 use dujiang_unit::agent::{self, Action, AgentView};
 use dujiang_unit::lease::{Held, Promises};
 
@@ -92,13 +93,13 @@ pub struct Replica {
 }
 
 impl Replica {
-    fn new(state: (Epoch, Option<Epoch>), now_ms: u64, lease_ms: u64) -> Self {
+    fn new(state: (Epoch, Option<Epoch>), now_ms: u64, timing: &Timing) -> Self {
         Self {
             epoch_seen: state.0,
             primary_epoch: state.1,
             record: None,
             lease: None,
-            promises: Promises::after_start(now_ms, lease_ms),
+            promises: Promises::after_start(now_ms, timing),
             noting: false,
             promoting: None,
             busy: None,
@@ -131,8 +132,8 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that was never started.
-    pub fn new(units: usize) -> Self {
-        let replica = Replica::new((Epoch(0), None), 0, 0);
+    pub fn new(units: usize, timing: &Timing) -> Self {
+        let replica = Replica::new((Epoch(0), None), 0, timing);
         Self {
             session: 0,
             sequence: 0,
@@ -159,14 +160,14 @@ impl World {
     pub fn start_agent(&mut self, dc: Dc) {
         self.processes.start(Proc::Agent(dc));
         let session = self.fresh_id();
-        let (now_ms, lease_ms) = (self.clock_ms(dc), self.timing.lease_ms);
+        let (now_ms, timing) = (self.clock_ms(dc), self.timing);
         let agent = &mut self.agents[dc];
         agent.session = session;
         agent.sequence = 0;
         agent.sent.clear();
         agent.answered_ms = now_ms;
         for (replica, guard) in agent.replicas.iter_mut().zip(&agent.guards) {
-            *replica = Replica::new((replica.epoch_seen, replica.primary_epoch), now_ms, lease_ms);
+            *replica = Replica::new((replica.epoch_seen, replica.primary_epoch), now_ms, &timing);
             replica.lease = guard.lease.map(|(epoch, until_ms)| Held { epoch, until_ms });
         }
         for unit in 0..self.unit_count {
@@ -430,9 +431,9 @@ impl World {
 
     pub(crate) fn agent_asked(&mut self, dc: Dc, round: u64, from: Dc, ask: &PromiseRequest) {
         let Some(unit) = unit_index(&ask.unit) else { return };
-        let (now_ms, lease_ms) = (self.clock_ms(dc), self.timing.lease_ms);
+        let (now_ms, timing) = (self.clock_ms(dc), self.timing);
         let replica = self.replica_mut(At { dc, unit });
-        let reply = replica.promises.ask(replica.record.as_ref(), ask, lease_ms, now_ms);
+        let reply = replica.promises.ask(replica.record.as_ref(), ask, &timing, now_ms);
         self.say(Proc::Agent(dc), || {
             format!(
                 "{} {from} about {}: {}",

@@ -110,7 +110,7 @@ impl World {
             plan,
             unit_count,
             control,
-            agents: (0..DC_COUNT).map(|_| Agent::new(unit_count)).collect(),
+            agents: (0..DC_COUNT).map(|_| Agent::new(unit_count, &timing)).collect(),
             gateways: (0..DC_COUNT).map(|_| Gateway::new(unit_count)).collect(),
             clients: Clients::new(&mut rng, unit_count),
             power: [true; DC_COUNT],

@@ -8,6 +8,8 @@ use dujiang_types::api::{Lease, PromiseReply, PromiseRequest};
 use dujiang_types::unit::{Phase, Unit};
 use dujiang_types::{DcId, Epoch};
 
+use crate::Timing;
+
 /// True if the agent of `dc` may be given a lease for that epoch. The record must be the committed one, and the
 /// grant must be remembered before it is answered.
 pub fn may_grant(unit: &Unit, dc: &DcId, epoch: Epoch) -> bool {
@@ -55,8 +57,8 @@ pub struct Promises {
 impl Promises {
     /// An agent that starts does not know what it promised before: it behaves as if the longest possible promise
     /// had been given at the last moment.
-    pub fn after_start(now_ms: u64, lease_ms: u64) -> Self {
-        Self { until_ms: now_ms + lease_ms }
+    pub fn after_start(now_ms: u64, timing: &Timing) -> Self {
+        Self { until_ms: now_ms + timing.lease_ms + timing.margin_ms }
     }
 
     /// For how much longer the replica must not be promoted.
@@ -64,13 +66,14 @@ impl Promises {
         self.until_ms.saturating_sub(now_ms)
     }
 
-    /// Answers another agent's request. Granted only to the home of the epoch this agent knows, and only while no
+    /// Answers another agent's request. What is promised is kept for a margin longer than asked, as the control
+    /// plane keeps a lease: the two clocks may drift, and the asker's guard needs time to act. Granted only to the home of the epoch this agent knows, and only while no
     /// change of home is under way.
     pub fn ask(
         &mut self,
         unit: Option<&Unit>,
         ask: &PromiseRequest,
-        lease_ms: u64,
+        timing: &Timing,
         now_ms: u64,
     ) -> PromiseReply {
         let refuse = |reason: &str| PromiseReply { granted: false, reason: reason.to_owned() };
@@ -81,10 +84,10 @@ impl Promises {
         if !matches!(unit.status.phase, Phase::Serving | Phase::Holding { .. }) {
             return refuse("the unit's home is changing");
         }
-        if ask.ttl_ms > lease_ms {
+        if ask.ttl_ms > timing.lease_ms {
             return refuse("longer than a lease");
         }
-        self.until_ms = self.until_ms.max(now_ms + ask.ttl_ms);
+        self.until_ms = self.until_ms.max(now_ms + ask.ttl_ms + timing.margin_ms);
         PromiseReply { granted: true, reason: String::new() }
     }
 }

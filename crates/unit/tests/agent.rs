@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use dujiang_types::api::PromiseRequest;
 use dujiang_types::report::{DataState, ReplicaState};
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
-use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision};
+use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision, UnitId};
+use dujiang_unit::Timing;
 use dujiang_unit::agent::{
     Action, AgentView, Data, Local, PROMOTE, Process, next, renewal, report, vouchers,
 };
@@ -101,7 +103,13 @@ struct Given {
 impl Given {
     fn new(at: &'static str, unit: Unit, local: Local) -> Self {
         let lease = Held { epoch: unit.status.epoch, until_ms: NOW_MS + 1_000 };
-        Self { at, unit: Some(unit), local, lease: Some(lease), promises: Promises::after_start(0, 1) }
+        Self {
+            at,
+            unit: Some(unit),
+            local,
+            lease: Some(lease),
+            promises: Promises::after_start(0, &Timing::default()),
+        }
     }
 
     fn lease(mut self, lease: Option<(u64, u64)>) -> Self {
@@ -109,8 +117,8 @@ impl Given {
         self
     }
 
-    fn promised(mut self, ms: u64) -> Self {
-        self.promises = Promises::after_start(NOW_MS, ms);
+    fn promised(mut self) -> Self {
+        self.promises = Promises::after_start(NOW_MS, &Timing::default());
         self
     }
 
@@ -189,7 +197,7 @@ fn what_an_agent_does_next() {
         // Promoting.
         ("the winner is promoted", Given::new("b", promoting(), local(3, None, standby(None, false))), promote(3)),
         ("not without a lease", Given::new("b", promoting(), local(3, None, standby(None, false))).lease(None), None),
-        ("not behind a promise", Given::new("b", promoting(), local(3, None, standby(None, false))).promised(1), None),
+        ("not behind a promise", Given::new("b", promoting(), local(3, None, standby(None, false))).promised(), None),
         ("not while it receives", Given::new("b", promoting(), local(3, None, standby_a())), Some(Detach)),
         ("not twice", Given::new("b", promoting(), local(3, Some(3), standby(None, false))), None),
         ("a promotion under way is left alone", Given::new("b", promoting(), local(3, Some(3), serving_primary(2))).local(|l| l.busy = Some(PROMOTE)), None),
@@ -245,4 +253,29 @@ fn reports_never_claim_more_than_is_known() {
     let broken = Given::new("b", unit(2, "a", Phase::Serving), local(2, None, stopped()))
         .local(|l| l.data = Data::Broken);
     assert_eq!(broken.with(|view| report(view, "")).data, DataState::Absent);
+}
+
+#[test]
+fn a_promise_outlasts_what_was_asked_for_by_the_margin() {
+    let timing = Timing::default();
+    let record = unit(2, "a", Phase::Serving);
+    let ask = |epoch, ttl_ms| PromiseRequest {
+        unit: UnitId::new("unit-1").unwrap(),
+        epoch: Epoch(epoch),
+        dc: dc("a"),
+        ttl_ms,
+    };
+    let mut promises = Promises::after_start(0, &timing);
+    for (what, unit, ask) in [
+        ("unknown unit", None, ask(2, 100)),
+        ("another epoch", Some(&record), ask(1, 100)),
+        ("too long", Some(&record), ask(2, timing.lease_ms + 1)),
+        ("no longer at home there", Some(&unit(2, "b", Phase::Serving)), ask(2, 100)),
+        ("an election", Some(&unit(2, "a", Phase::Electing)), ask(2, 100)),
+    ] {
+        assert!(!promises.ask(unit, &ask, &timing, NOW_MS).granted, "{what}");
+        assert_eq!(promises.remaining_ms(NOW_MS), 0, "{what}");
+    }
+    assert!(promises.ask(Some(&record), &ask(2, timing.lease_ms), &timing, NOW_MS).granted);
+    assert_eq!(promises.remaining_ms(NOW_MS), timing.lease_ms + timing.margin_ms);
 }

@@ -46,7 +46,7 @@ impl Handle {
     /// A handle and the task's end of it.
     pub(super) fn new(dc: DcId, unit: UnitId, timing: Timing) -> (Self, mpsc::Receiver<Held>) {
         let (grants, granted) = mpsc::channel(GRANTS_MAX);
-        let promises = Mutex::new(Promises::after_start(boottime_ms(), timing.lease_ms));
+        let promises = Mutex::new(Promises::after_start(boottime_ms(), &timing));
         let seen = Mutex::new(Seen { why: "the agent has just started".to_owned(), ..Seen::default() });
         (Self { dc, unit, timing, seen, promises, grants }, granted)
     }
@@ -94,7 +94,7 @@ impl Handle {
     pub(super) fn promise(&self, known: &Known, ask: &PromiseRequest) -> PromiseReply {
         let epoch_seen = lock(&self.seen).local.as_ref().map_or(Epoch(0), |local| local.epoch_seen);
         let unit = known.units.get(&self.unit).filter(|unit| unit.status.epoch >= epoch_seen);
-        lock(&self.promises).ask(unit.map(AsRef::as_ref), ask, self.timing.lease_ms, boottime_ms())
+        lock(&self.promises).ask(unit.map(AsRef::as_ref), ask, &self.timing, boottime_ms())
     }
 
     fn with_view<R>(&self, known: &Known, look: impl FnOnce(Option<AgentView>, &str) -> R) -> R {
