@@ -12,7 +12,7 @@ use dujiang_agent::proc;
 use dujiang_unit::agent::Process;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 
 use crate::prepared::{self, Guarded, TTL_LONG_MS, TTL_MS, node, node_with, primary, promote, send};
@@ -33,9 +33,18 @@ async fn pair(dir: &Path) -> (Node, Node, prepared::Renewal) {
     (a, b, lease)
 }
 
+/// The WAL receiver that streams. A primary that has just taken in a sync set may have ended the one before.
 async fn receiver(node: &Node) -> i32 {
-    let sql = "SELECT pid::bigint FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
-    i32::try_from(number(&node.connect_as("dujiang").await.unwrap(), sql).await).unwrap()
+    let client = node.connect_as("dujiang").await.unwrap();
+    let sql = "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(row) = client.query_opt(sql, &[]).await.unwrap() {
+            return row.get(0);
+        }
+        assert!(Instant::now() < deadline, "no WAL receiver comes");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
