@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{self, Child, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ pub struct Cluster {
     data: PathBuf,
     net: u8,
     programs: PathBuf,
+    reaper: Child,
     _turn: File,
     _claim: TcpListener,
 }
@@ -104,7 +105,8 @@ impl Cluster {
         let open = fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755));
         open.map_err(ClusterError::io("open the folder"))?;
         let data = folder.path().join("data");
-        let cluster = Self { folder: Some(folder), data, net, programs, _turn: turn, _claim: claim };
+        let reaper = reaper(&programs, &data).map_err(ClusterError::io("start the reaper"))?;
+        let cluster = Self { folder: Some(folder), data, net, programs, reaper, _turn: turn, _claim: claim };
         fs::write(cluster.manifest(), manifest(net)).map_err(ClusterError::io("write the manifest"))?;
         Ok(cluster)
     }
@@ -229,6 +231,10 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // All is done here, and a folder that is kept must not be purged behind our back.
+        if let Err(error) = self.reaper.kill().and_then(|()| self.reaper.wait()) {
+            tracing::warn!(%error, "the reaper of a test platform cannot be ended");
+        }
         if self.data.exists()
             && let Err(error) = processes::kill_all(&self.data, None)
         {
@@ -241,6 +247,16 @@ impl Drop for Cluster {
             eprintln!("the platform's folder is kept: {}", folder.keep().display());
         }
     }
+}
+
+/// A process that waits for the end of this one, however it ends, and then takes the platform down: a test that is
+/// killed leaves nothing running. It has a session of its own, so that what kills the test does not kill it, too.
+fn reaper(programs: &Path, data: &Path) -> io::Result<Child> {
+    // The pipe to its standard input is closed by the kernel when nobody holds the other end any more.
+    let script = "cat >/dev/null; exec \"$0\" down --purge --yes --data \"$1\"";
+    let mut command = process::Command::new("setsid");
+    command.args(["sh", "-c", script]).arg(programs.join("dujiang")).arg(data);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
 /// Three data centers, three units; the same ports in every network.
@@ -326,7 +342,7 @@ fn build() -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|e| e.to_string())?;
     let profile = test.ancestors().nth(2).ok_or("the test lies in no target folder")?;
     let target = profile.parent().ok_or("the test lies in no target folder")?;
-    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "-p", "dujiang-cli", "-p", "dujiang-bank", "--target-dir"]).arg(target);
     if profile.ends_with("release") {
         command.arg("--release");
