@@ -15,6 +15,10 @@ use crate::files;
 
 /// What `synchronous_standby_names` names when nobody may acknowledge. No data center can have that name.
 const NOBODY: &str = "-nobody-";
+/// What a copy in progress calls itself upstream. No data center can have these names, so they count for nothing.
+pub(super) const CLONING: &str = "-clone-";
+/// The same of a rewound database that is not consistent yet.
+pub(super) const REWINDING: &str = "-rewind-";
 
 /// The configuration's files.
 #[derive(Debug, Clone)]
@@ -55,6 +59,16 @@ impl Files {
 
     /// Writes all of them. PostgreSQL takes them in when it starts or is told to reload.
     pub(super) fn write(&self, settings: &Settings, state: &State) -> Result<(), PostgresError> {
+        self.write_as(settings, state, settings.dc.as_str())
+    }
+
+    /// The same, for a replica that goes by another name upstream.
+    pub(super) fn write_as(
+        &self,
+        settings: &Settings,
+        state: &State,
+        name: &str,
+    ) -> Result<(), PostgresError> {
         let programs = &settings.programs;
         programs.make_dir(&self.dir)?;
         let upstream = state.upstream.as_ref();
@@ -64,7 +78,7 @@ impl Files {
             &upstream.map(|u| password_line(settings, u)).unwrap_or_default(),
             programs,
         )?;
-        put(&self.main(), &main_text(settings, state, self), programs)?;
+        put(&self.main(), &main_text(settings, state, self, name), programs)?;
         put(&self.hba(), &hba_text(settings, state), programs)
     }
 
@@ -128,11 +142,11 @@ pub(super) fn slot(dc: &DcId) -> String {
     dc.as_str().replace('-', "_")
 }
 
-fn main_text(settings: &Settings, state: &State, files: &Files) -> String {
+fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> String {
     let tuning = &settings.tuning;
     let upstream = state.upstream.as_ref();
     let conninfo = upstream
-        .map(|u| conninfo(u, &files.upstream_password(), settings.dc.as_str(), None))
+        .map(|u| conninfo(u, &files.upstream_password(), name, None))
         .unwrap_or_default();
     let slot = upstream.map(|_| slot(&settings.dc)).unwrap_or_default();
     let values: Vec<(&str, String)> = vec![
@@ -226,7 +240,9 @@ mod tests {
         assert_eq!(sync_names(Some(&set(2, &["a"]))), "ANY 1 (\"-nobody-\")");
         assert_eq!(sync_names(None), "ANY 1 (\"-nobody-\")");
         assert_eq!(sync_names(Some(&set(0, &["a"]))), "");
-        assert!(DcId::new(NOBODY).is_err());
+        for name in [NOBODY, CLONING, REWINDING] {
+            assert!(DcId::new(name).is_err());
+        }
     }
 
     #[test]

@@ -13,13 +13,13 @@ use dujiang_unit::agent::{Data, Process};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::conf::{conninfo, slot};
+use super::conf::{CLONING, REWINDING, conninfo, slot};
 use super::error::{PostgresError, file};
 use super::primary::CHECKPOINT_TIMEOUT;
 use super::programs::Run as Tool;
 use super::run::POLL;
 use super::standby::until_primary;
-use super::state::Upstream;
+use super::state::{State, Upstream};
 use super::{ROLE_AGENT, Replica, wal};
 use crate::files;
 
@@ -31,8 +31,10 @@ const CLONE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const REWIND_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a stop in order before a rewind may take.
 const STOP_BUDGET: Duration = Duration::from_secs(30);
-/// How long the replay of what is on disk may take before a rewind.
+/// How long the replay of what is on disk may take before a rewind, and of what is needed to be consistent after it.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Between two looks whether a rewound replica is consistent, and its upstream still there.
+const CATCH_UP_POLL: Duration = Duration::from_millis(100);
 
 impl Replica {
     /// Creates the database, its roles and the fence; leaves it stopped.
@@ -85,7 +87,7 @@ impl Replica {
         }
         let made = self.begin_data().await?;
         self.files.write_tool_password(&self.settings, from)?;
-        let connection = conninfo(from, &self.files.tool_password(), "clone", None);
+        let connection = conninfo(from, &self.files.tool_password(), CLONING, None);
         let (made_text, slot) = (made.display().to_string(), slot(&self.settings.dc));
         let args = [
             "--pgdata",
@@ -113,7 +115,7 @@ impl Replica {
         // Right after its promotion the control file of the source still names the old timeline.
         source.rows_within(CHECKPOINT_TIMEOUT, "checkpoint the upstream", "CHECKPOINT").await?;
         self.files.write_tool_password(&self.settings, from)?;
-        let connection = conninfo(from, &self.files.tool_password(), "rewind", Some("postgres"));
+        let connection = conninfo(from, &self.files.tool_password(), REWINDING, Some("postgres"));
         let (data, config) = (self.pgdata().display().to_string(), self.files.main().display().to_string());
         let args = [
             "--target-pgdata",
@@ -125,8 +127,43 @@ impl Replica {
             "--no-ensure-shutdown",
         ];
         self.change(|state| (state.broken, state.primary_epoch) = (true, None)).await?;
+        self.keep_slot(&source).await?;
         self.tool("pg_rewind", &args, String::new(), REWIND_TIMEOUT).await?;
+        self.catch_up(from).await?;
         self.change(|state| state.broken = false).await
+    }
+
+    /// Receives until the rewound data is consistent, and stops again.
+    ///
+    /// That takes all of the source's log up to the end of the rewind, and the source has gone on while its log was
+    /// copied. Started without it, PostgreSQL would wait for ever and answer nobody.
+    async fn catch_up(&self, from: &Upstream) -> Result<(), PostgresError> {
+        let receives = State { upstream: Some(from.clone()), set: None, open: false, ..self.state() };
+        self.files.write_as(&self.settings, &receives, REWINDING)?;
+        let consistent = match self.run_prepared().await {
+            Ok(()) => self.until_consistent(from).await,
+            Err(error) => Err(error),
+        };
+        self.stop_in_order(STOP_BUDGET).await?;
+        consistent
+    }
+
+    async fn until_consistent(&self, from: &Upstream) -> Result<(), PostgresError> {
+        let deadline = Instant::now() + REPLAY_TIMEOUT;
+        while self.session().await.is_err() {
+            if self.is_stopped().await? {
+                return Err(PostgresError::State("it stopped before it was consistent".to_owned()));
+            }
+            if Instant::now() >= deadline {
+                return Err(PostgresError::Timeout("become consistent after a rewind"));
+            }
+            // One that is gone, or no longer has the log, is waited for in vain.
+            if !self.keep_slot(&self.connect_upstream(from).await?).await? {
+                return Err(PostgresError::State("the upstream no longer has the log needed".to_owned()));
+            }
+            sleep(CATCH_UP_POLL).await;
+        }
+        Ok(())
     }
 
     /// Stops in order and tells how far the log reaches. A replica that is stopped is started once more for that,

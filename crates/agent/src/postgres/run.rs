@@ -57,7 +57,7 @@ impl Replica {
         let adopted = Process::adopt(&record).map_err(file("read", &record))?;
         let spec = guard::Spec::read(&self.run_file(".spec.json"));
         match (adopted, spec) {
-            (Some(process), Ok(spec)) => {
+            (Some(process), Ok(spec)) if !self.state().broken => {
                 let guard = Arc::new(Client::new(&spec.token));
                 tracing::info!(unit = %self.settings.unit, pid = process.pid(), "adopted a guard");
                 *lock(&self.run) = Some(Run { process, guard, token: spec.token });
@@ -67,7 +67,8 @@ impl Replica {
                 }
                 Ok(())
             }
-            (Some(process), Err(_)) => {
+            // Data that is half made is not left running: nobody would finish it.
+            (Some(process), _) => {
                 let _ = process.signal(Signal::SIGKILL);
                 self.end_leftovers().await
             }
@@ -145,6 +146,11 @@ impl Replica {
         self.end_leftovers().await?;
         self.change(|state| (state.upstream, state.set, state.open) = (None, None, false)).await?;
         self.files.write(&self.settings, &self.state())?;
+        self.run_prepared().await
+    }
+
+    /// Starts PostgreSQL with the configuration as it is written.
+    pub(super) async fn run_prepared(&self) -> Result<(), PostgresError> {
         let (data, programs) = (self.pgdata(), self.settings.programs.clone());
         self.on_disk(move |_| prepare_data(&data, &programs)).await?;
         let log = self.log_file();

@@ -119,6 +119,26 @@ async fn an_old_home_rejoins_and_the_log_only_it_had_is_kept() {
     b.connect().await.unwrap().batch_execute("INSERT INTO t VALUES ('with a second copy')").await.unwrap();
 }
 
+/// The log that a rewind ends with is copied while it grows: what is copied early lacks what was written late.
+#[tokio::test]
+async fn a_rewind_under_writes_ends_with_data_that_starts_by_itself() {
+    let dir = folder();
+    let Diverged { a, b, _lease, .. } = diverged(dir.path()).await;
+    let admin = b.connect_as("dujiang").await.unwrap();
+    let writing = tokio::spawn(async move {
+        loop {
+            admin.batch_execute("UPDATE dujiang.probe SET written_at = now()").await.unwrap();
+        }
+    });
+    a.replica.start().await.unwrap();
+    a.position().await;
+    a.replica.rewind(&b.upstream()).await.unwrap();
+    assert!(!writing.is_finished());
+    a.replica.start().await.unwrap();
+    a.follow(&b).await;
+    writing.abort();
+}
+
 #[tokio::test]
 async fn a_rewind_that_fails_leaves_data_to_be_made_anew() {
     let dir = folder();

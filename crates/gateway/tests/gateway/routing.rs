@@ -88,8 +88,9 @@ async fn requests_are_spread_over_instances_and_avoid_those_that_are_down() {
     world.metric_reaches("dujiang_gateway_instance_ready", 2.0).await;
     // Dead: found by the refused connection, and no client notices.
     one.die().await;
-    for _ in 0..10 {
-        assert_eq!(client.ask(&post("/x", "c1", None, "pay")).await.status, 200);
+    for number in 0..10 {
+        let key = format!("k{number}");
+        assert_eq!(client.ask(&post("/x", "c1", Some(&key), "pay")).await.status, 200);
     }
     assert_eq!(two.seen().len(), 15);
 }
