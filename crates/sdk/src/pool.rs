@@ -1,12 +1,16 @@
 //! One pool of sessions per unit.
 
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{
-    self, Metrics, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+    self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use dujiang_types::Code;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_postgres::Config;
 
 use crate::Secret;
@@ -17,6 +21,12 @@ use crate::units::UnitEntry;
 /// Sessions per unit and process. A commit waits some milliseconds for its standby, so this many serve thousands
 /// of writes a second; PostgreSQL gets slower with more.
 pub const SESSIONS_MAX: usize = 24;
+/// Sessions a pool begins with, and begins with again after its database went away. When a unit comes home, all the
+/// requests that were held for it arrive at once: a session for each would keep the processors busy with making
+/// sessions, while a few serve the same requests within milliseconds.
+const SESSIONS_FIRST: usize = 4;
+/// Between two additions to them: longer than a session takes to be made and to learn the first statements.
+const WIDEN_EVERY: Duration = Duration::from_millis(50);
 /// How long a request waits for a free session before it is turned away.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long TCP may take: loopback or the same data center.
@@ -36,12 +46,76 @@ const SETTINGS: &str =
 
 /// Sessions to the local replica of one unit. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Pool(managed::Pool<Sessions>);
+pub(crate) struct Pool {
+    sessions: managed::Pool<Sessions>,
+    gate: Arc<Gate>,
+}
 
-pub(crate) type Pooled = managed::Object<Sessions>;
+/// A session, given back when dropped.
+pub(crate) struct Pooled {
+    session: Object<Sessions>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Pooled {
+    /// Takes the session out of the pool: dropped, it is closed.
+    pub(crate) fn take(self) -> Session {
+        Object::take(self.session)
+    }
+}
+
+impl Deref for Pooled {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// How many sessions may be in use: few at first, and more as those that there are have proved of use.
+struct Gate(Mutex<Turns>);
+
+struct Turns {
+    semaphore: Arc<Semaphore>,
+    granted: usize,
+    widened: Instant,
+}
+
+impl Turns {
+    fn first() -> Self {
+        let semaphore = Arc::new(Semaphore::new(SESSIONS_FIRST));
+        Self { semaphore, granted: SESSIONS_FIRST, widened: Instant::now() }
+    }
+}
+
+impl Gate {
+    fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).semaphore)
+    }
+
+    /// A session has served before and is wanted again: if all others are in use, one more may be made.
+    fn widen(&self) {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = turns.semaphore.available_permits() == 0 && turns.widened.elapsed() >= WIDEN_EVERY;
+        if turns.granted < SESSIONS_MAX && due {
+            turns.granted += 1;
+            turns.widened = Instant::now();
+            turns.semaphore.add_permits(1);
+        }
+    }
+
+    /// The database went away. Who waits at the old gate passes through that one.
+    fn narrow(&self) {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.granted > SESSIONS_FIRST {
+            *turns = Turns::first();
+        }
+    }
+}
 
 pub(crate) struct Sessions {
     config: Config,
+    gate: Arc<Gate>,
 }
 
 impl managed::Manager for Sessions {
@@ -55,7 +129,11 @@ impl managed::Manager for Sessions {
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<tokio_postgres::Error> {
         // No round trip: a session that died unnoticed fails at BEGIN, where another one can be taken.
-        if session.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+        if session.is_closed() {
+            self.gate.narrow();
+            return Err(RecycleError::message("closed"));
+        }
+        Ok(())
     }
 }
 
@@ -78,30 +156,39 @@ impl Pool {
             .keepalives_retries(KEEPALIVE_RETRIES);
         let timeouts =
             Timeouts { wait: Some(WAIT_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
-        let pool = managed::Pool::builder(Sessions { config })
+        let gate = Arc::new(Gate(Mutex::new(Turns::first())));
+        let sessions = managed::Pool::builder(Sessions { config, gate: Arc::clone(&gate) })
             .max_size(SESSIONS_MAX)
             .timeouts(timeouts)
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
             .unwrap_or_else(|_| unreachable!("a runtime is given, which is all that timeouts need"));
-        Self(pool)
+        Self { sessions, gate }
     }
 
     /// A session, for a transaction.
     pub(crate) async fn get(&self) -> Result<Pooled, Failure> {
-        self.0.get().await.map_err(|error| match error {
-            PoolError::Timeout(TimeoutType::Wait) => {
-                Failure::not_done(Code::Overloaded, "every session to the unit's database is in use")
-            }
+        let in_use = || Failure::not_done(Code::Overloaded, "every session to the unit's database is in use");
+        let turn = match timeout(WAIT_MAX, self.gate.turns().acquire_owned()).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) => unreachable!("gates are not closed"),
+            Err(_) => return Err(in_use()),
+        };
+        let session = self.sessions.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => in_use(),
             PoolError::Backend(error) => not_connected(error),
             _ => Failure::unavailable("the unit's database does not answer", None),
-        })
+        })?;
+        if Object::metrics(&session).recycle_count > 0 {
+            self.gate.widen();
+        }
+        Ok(Pooled { session, _turn: turn })
     }
 
     /// A session of its own, outside the pool's bound, for what holds one for long.
     pub(crate) async fn dedicated(&self) -> Result<Session, Failure> {
-        let connect = Box::pin(Session::connect(&self.0.manager().config));
+        let connect = Box::pin(Session::connect(&self.sessions.manager().config));
         match tokio::time::timeout(CONNECT_MAX, connect).await {
             Ok(session) => session.map_err(not_connected),
             Err(_) => Err(Failure::unavailable("the unit's database does not answer", None)),
@@ -110,7 +197,7 @@ impl Pool {
 
     /// Drops idle sessions and hands out no more.
     pub(crate) fn close(&self) {
-        self.0.close();
+        self.sessions.close();
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool::managed::Object;
 use dujiang_types::Epoch;
 use tokio::sync::Notify;
 use tokio_postgres::Row;
@@ -71,7 +70,7 @@ impl Pending<'_> {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            drop(Object::take(session));
+            drop(session.take());
         }
     }
 }

@@ -130,7 +130,7 @@ pub enum Action {
     },
     /// Admit clients.
     Open,
-    /// Close admission, end sessions, stop in order; immediately if that takes too long.
+    /// Stop in order, which ends every session; immediately if that takes too long.
     Seal,
     /// Stop at once.
     StopNow,

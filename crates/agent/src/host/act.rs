@@ -98,7 +98,7 @@ pub(super) async fn carry_out(
             return Ok(if confirmed { Outcome::Done } else { Outcome::Unconfirmed });
         }
         Action::Open => replica.open_admission().await?,
-        Action::Seal => replica.seal(SEAL_BUDGET).await?,
+        Action::Seal => replica.stop_in_order(SEAL_BUDGET).await?,
         Action::StopNow => replica.stop_now().await?,
     }
     Ok(Outcome::Done)

@@ -145,9 +145,7 @@ pub(super) fn slot(dc: &DcId) -> String {
 fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> String {
     let tuning = &settings.tuning;
     let upstream = state.upstream.as_ref();
-    let conninfo = upstream
-        .map(|u| conninfo(u, &files.upstream_password(), name, None))
-        .unwrap_or_default();
+    let conninfo = upstream.map(|u| conninfo(u, &files.upstream_password(), name, None)).unwrap_or_default();
     let slot = upstream.map(|_| slot(&settings.dc)).unwrap_or_default();
     let values: Vec<(&str, String)> = vec![
         ("listen_addresses", settings.address.ip().to_string()),

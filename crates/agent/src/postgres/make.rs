@@ -53,6 +53,7 @@ impl Replica {
             "--pgdata",
             &made.display().to_string(),
             "--data-checksums",
+            &format!("--wal-segsize={}", wal::SEGMENT_MB),
             "--username",
             ROLE_AGENT,
             "--auth=scram-sha-256",

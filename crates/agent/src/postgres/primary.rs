@@ -25,8 +25,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 const SENDER_PATIENCE: Duration = Duration::from_millis(300);
 /// How long members may take to flush the confirming commit.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long sessions may take to end before a stop in order.
-const SESSIONS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a real write may take: less than a lease, so that a hanging disk lets the lease run out.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A checkpoint writes all that is dirty.
@@ -182,66 +180,29 @@ impl Replica {
         }
     }
 
-    /// Admits clients, and makes sure that they are.
+    /// Admits clients, and makes sure that they are. Nothing takes that back but a stop: a primary that must not
+    /// serve any more must not run.
     pub async fn open_admission(&self) -> Result<(), PostgresError> {
-        self.set_admission(true).await
-    }
-
-    /// Admits no clients any more and ends the sessions there are. Whoever waits for a sync set then is not told
-    /// that his commit succeeded.
-    pub async fn close_admission(&self) -> Result<(), PostgresError> {
-        self.set_admission(false).await?;
         let session = self.session().await?;
-        let role = literal(self.settings.application.as_str());
-        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {role}");
-        let deadline = Instant::now() + SESSIONS_TIMEOUT;
-        while !session.rows("end the sessions", &end).await?.is_empty() {
-            if Instant::now() >= deadline {
-                return Err(PostgresError::Timeout("end the sessions"));
-            }
-            sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    async fn set_admission(&self, open: bool) -> Result<(), PostgresError> {
-        let session = self.session().await?;
-        self.change(move |state| state.open = open).await?;
+        self.change(|state| state.open = true).await?;
         self.reload(&session).await?;
         let app = self.settings.application.as_str();
         let password = self.settings.secret.password(&self.settings.unit, app);
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             // What counts is what a client meets.
-            let admitted = match Session::connect(self.settings.address, app, &password, app).await {
-                Ok(_) => true,
-                Err(error) if not_admitted(&error) => false,
+            match Session::connect(self.settings.address, app, &password, app).await {
+                Ok(_) => return Ok(()),
+                Err(error) if not_admitted(&error) && Instant::now() < deadline => sleep(POLL).await,
                 Err(error) => return Err(error),
-            };
-            if admitted == open {
-                return Ok(());
             }
-            if Instant::now() >= deadline {
-                return Err(PostgresError::Timeout("change the admission"));
-            }
-            sleep(POLL).await;
         }
     }
 
-    /// Writes what is dirty, so that a stop in order soon after has little left to write.
+    /// Writes what is dirty: a former primary that crashed before its first checkpoint cannot be rewound.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         let session = self.new_session().await?;
         session.rows_within(CHECKPOINT_TIMEOUT, "checkpoint", "CHECKPOINT").await.map(drop)
-    }
-
-    /// Closes admission, ends sessions, stops in order; at once if that takes longer than `budget`, and then the
-    /// position is not sealed.
-    pub async fn seal(&self, budget: Duration) -> Result<(), PostgresError> {
-        if let Err(error) = self.close_admission().await {
-            // The stop ends sessions too.
-            tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "sealing without closed admission");
-        }
-        self.stop_in_order(budget).await
     }
 
     /// A real write to the primary's disk. Fails if it does not come back in time.

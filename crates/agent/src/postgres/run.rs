@@ -253,7 +253,8 @@ impl Replica {
         self.is_stopped().await.map(drop)
     }
 
-    /// Stops in order; at once if that takes longer than `budget`.
+    /// Stops in order, which ends every session and admits nobody any more: whoever waits for a sync set is told
+    /// nothing. At once if that takes longer than `budget`; then a primary's position is not sealed.
     pub async fn stop_in_order(&self, budget: Duration) -> Result<(), PostgresError> {
         let Some(run) = self.current_run() else { return Ok(()) };
         let asked = run.guard.stop(Mode::Fast).await;

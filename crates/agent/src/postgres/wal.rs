@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 
-/// Size of a WAL segment; `initdb`'s default, and we do not change it.
-pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Size of a WAL segment in MB, what `initdb` is told. At every change of home a new timeline begins with a copy of the
+/// segment it forks in, and every follower receives that segment again from its beginning: with PostgreSQL's 16 MB
+/// that took longer than all the rest of a move.
+pub const SEGMENT_MB: u64 = 1;
+/// The same in bytes.
+pub const SEGMENT_BYTES: u64 = SEGMENT_MB << 20;
 /// Size of a WAL page, fixed when PostgreSQL is compiled; Debian uses the default.
 const PAGE_BYTES: u64 = 8192;
 /// First line of a history file that only fills a gap in the numbers.
@@ -214,8 +218,8 @@ mod tests {
 
     #[test]
     fn segments_are_named_as_postgresql_names_them() {
-        assert_eq!(segment(Lsn(0x0100_0000)), "0000000000000001");
-        assert_eq!(segment(Lsn(0xFF00_0000)), "00000000000000FF");
+        assert_eq!(segment(Lsn(0x0010_0000)), "0000000000000001");
+        assert_eq!(segment(Lsn(0xFFF0_0000)), "0000000000000FFF");
         assert_eq!(segment(Lsn(0x1_0000_0000)), "0000000100000000");
         assert_eq!(parse_name("000000020000000000000003"), Some((2, "0000000000000003")));
         for other in

@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 
 use crate::prepared::{self, Guarded, TTL_LONG_MS, TTL_MS, node, node_with, primary, promote, send};
 use crate::stand_in::Of;
-use crate::world::{Node, PATIENCE, folder, set, settings, until};
+use crate::world::{Node, PATIENCE, end_sessions, folder, set, settings, until};
 
 async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
@@ -125,7 +125,7 @@ async fn the_row_of_a_waiter_that_was_ended_is_told_to_nobody_as_a_success() {
         assert!(tokio::time::Instant::now() < deadline, "the commit does not wait");
     }
     assert_eq!(number(&admin, "SELECT count(*) FROM public.t").await, 0, "nobody sees it while it waits");
-    a.replica.close_admission().await.unwrap();
+    end_sessions(&admin).await;
     assert!(waiting.await.unwrap().is_err(), "told success without a second copy");
     // No client is left, and the setting is untouched so far: nobody was released by it.
     assert_eq!(number(&admin, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'bank'").await, 0);

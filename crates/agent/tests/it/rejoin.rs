@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use dujiang_agent::postgres::wal::Kept;
+use dujiang_agent::postgres::wal::{Kept, SEGMENT_MB};
 use dujiang_agent::postgres::{Fit, Programs, Replica};
 use dujiang_types::Epoch;
 use dujiang_unit::agent::{Data, Process};
@@ -194,8 +194,8 @@ async fn a_replica_whose_log_was_removed_is_told_and_copied_anew() {
     a.replica.set_sync(&set(0, &[])).await.unwrap();
     let admin = a.connect_as("dujiang").await.unwrap();
     admin.batch_execute("CREATE TABLE t (n int)").await.unwrap();
-    // Beyond what slot and keep size hold back.
-    for n in 0..8 {
+    // Beyond what slot and keep size hold back; what was written before is recycled, so once more as much.
+    for n in 0..2 * u64::from(a.replica.settings().tuning.slot_keep_mb) / SEGMENT_MB {
         admin.batch_execute(&format!("INSERT INTO t VALUES ({n})")).await.unwrap();
         admin.batch_execute("SELECT pg_switch_wal()").await.unwrap();
     }

@@ -7,7 +7,7 @@ use dujiang_types::{Epoch, Position};
 use dujiang_unit::agent::{Data, Process};
 use tokio_postgres::error::SqlState;
 
-use crate::world::{Node, PATIENCE, dc, folder, set, settings};
+use crate::world::{Node, PATIENCE, dc, end_sessions, folder, set, settings};
 
 #[tokio::test]
 async fn a_unit_is_formed_and_serves_only_once_a_commit_is_confirmed() {
@@ -71,7 +71,7 @@ async fn a_commit_waits_for_the_set_and_nobody_who_waits_is_told_success() {
         assert!(tokio::time::Instant::now() < deadline, "the commit does not wait");
     }
     // Sessions are ended before the setting is touched, so the release of the waiters tells nobody a success.
-    a.replica.close_admission().await.unwrap();
+    end_sessions(&admin).await;
     a.replica.set_sync(&set(0, &[])).await.unwrap();
     assert!(waiting.await.unwrap().is_err(), "told success without a second copy");
 }
@@ -90,7 +90,7 @@ async fn a_sealed_primary_hands_over_all_it_has() {
         .unwrap();
     a.replica.checkpoint().await.unwrap();
 
-    a.replica.seal(PATIENCE).await.unwrap();
+    a.replica.stop_in_order(PATIENCE).await.unwrap();
     assert!(client.batch_execute("SELECT 1").await.is_err(), "no session survives");
     let Process::Stopped { sealed: Some(sealed) } = a.replica.observe().await.unwrap() else {
         panic!("not sealed");
@@ -118,7 +118,7 @@ async fn a_sealed_primary_hands_over_all_it_has() {
     assert_eq!(b.position().await.timeline, 3);
 
     // And back, with a gap in the epochs: what follows must find every number's history.
-    b.replica.seal(PATIENCE).await.unwrap();
+    b.replica.stop_in_order(PATIENCE).await.unwrap();
     a.replica.detach().await.unwrap();
     a.promote(7, &set(1, &["b"])).await;
     assert_eq!(a.position().await.timeline, 8);

@@ -30,7 +30,7 @@ async fn alone(node: &Node, epoch: u64) -> Renewal {
 
 /// Ends a primary in order, promotes `to`, and has the old one follow: a move.
 async fn hand_over(from: &Node, to: &Node, epoch: u64) -> Renewal {
-    from.replica.seal(PATIENCE).await.unwrap();
+    from.replica.stop_in_order(PATIENCE).await.unwrap();
     let Process::Stopped { sealed: Some(sealed) } = from.replica.observe().await.unwrap() else {
         panic!("not sealed");
     };
@@ -62,6 +62,8 @@ async fn two_promotions_that_know_nothing_of_each_other_make_two_timelines() {
     write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('common')").await;
     let b = Node::follower(dir.path(), "b", &a).await;
     let c = Node::follower(dir.path(), "c", &a).await;
+    // What a promotion leaves to be written later is written now: nothing comes after what all have.
+    a.replica.checkpoint().await.unwrap();
     let common = a.position().await.flushed;
     for node in [&b, &c] {
         node.until_replayed(common).await;

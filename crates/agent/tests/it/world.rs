@@ -200,3 +200,13 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
         sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Ends every client's session, as an operator might.
+pub(crate) async fn end_sessions(admin: &Client) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'bank'";
+    let deadline = Instant::now() + PATIENCE;
+    while admin.query_one(end, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < deadline, "the sessions do not end");
+        sleep(Duration::from_millis(10)).await;
+    }
+}

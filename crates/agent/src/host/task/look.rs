@@ -16,6 +16,8 @@ use crate::postgres::Fit;
 const LOOK_SOON: Duration = Duration::from_millis(25);
 /// A follower that does not stream for so long is compared with its upstream again.
 const EXAMINE_AFTER: Duration = Duration::from_secs(1);
+/// From when clients are admitted until the checkpoint of a promotion.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
 impl Task {
     pub(super) fn examined(&mut self, ended: &Joined<Fit>) {
@@ -164,7 +166,7 @@ impl Task {
             });
         }
         self.examine(now);
-        self.checkpoint();
+        self.checkpoint(now);
     }
 
     pub(super) fn examine(&mut self, now: Instant) {
@@ -177,19 +179,15 @@ impl Task {
         self.examining = Some(tokio::spawn(async move { replica.examine(&upstream).await }));
     }
 
-    /// Soon after a promotion, because a former primary that crashed before its first checkpoint cannot be rewound;
-    /// and before a move, so that what is dirty is written while the primary still serves and sealing is short.
-    pub(super) fn checkpoint(&mut self) {
-        let Some(unit) = self.unit() else { return };
+    /// Soon after a promotion, because a former primary that crashed before its first checkpoint cannot be rewound.
+    /// Not at once, because then all the requests that were held want the disk.
+    pub(super) fn checkpoint(&mut self, now: Instant) {
         let Process::Primary { epoch, open: true, .. } = self.local.process else { return };
-        let (of_epoch, of_move) = self.checkpointed;
-        let due = match unit.status.phase {
-            Phase::Serving => of_epoch < epoch,
-            Phase::Holding { .. } => unit.status.home == self.handle.dc && of_move < unit.revision,
-            _ => false,
-        };
-        if due {
-            self.checkpointed = (epoch, unit.revision);
+        if self.checkpoint.0 < epoch {
+            self.checkpoint = (epoch, Some(now + CHECKPOINT_AFTER));
+        }
+        if self.checkpoint.1.is_some_and(|due| now >= due) {
+            self.checkpoint.1 = None;
             let (replica, unit) = (self.replica.clone(), self.handle.unit.clone());
             tokio::spawn(async move {
                 if let Err(error) = replica.checkpoint().await {

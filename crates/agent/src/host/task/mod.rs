@@ -133,8 +133,8 @@ struct Task {
     healthy_until_ms: u64,
     examining: Background<Fit>,
     not_streaming_since: Option<Instant>,
-    /// The epoch, and the record of a move, for which a checkpoint was begun.
-    checkpointed: (Epoch, Revision),
+    /// The last epoch this served under as primary, and when a checkpoint is due for it.
+    checkpoint: (Epoch, Option<Instant>),
     rotate_at: Instant,
     reported: Option<ReplicaReport>,
     why: String,
@@ -177,7 +177,7 @@ impl Task {
             healthy_until_ms: 0,
             examining: None,
             not_streaming_since: None,
-            checkpointed: (Epoch(0), Revision(0)),
+            checkpoint: (Epoch(0), None),
             rotate_at: now + ROTATE_EVERY,
             reported: None,
             why: String::new(),
@@ -273,10 +273,7 @@ impl Task {
         }
         cancel(&mut self.observing).await;
         cancel(&mut self.examining).await;
-        let stopped = match self.replica.observe().await {
-            Ok(Process::Primary { .. }) => self.replica.seal(SHUTDOWN_BUDGET).await,
-            _ => self.replica.stop_in_order(SHUTDOWN_BUDGET).await,
-        };
+        let stopped = self.replica.stop_in_order(SHUTDOWN_BUDGET).await;
         if let Err(error) = stopped {
             tracing::error!(unit = %self.handle.unit, why = error.chain(), "not stopped in order");
         }
