@@ -9,6 +9,7 @@ least), and the ratios of the medians. Needs: haproxy, wrk, cargo.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -97,6 +98,18 @@ def processor_seconds(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def running(command, port):
+    """A process that listens on a port, ended afterwards."""
+    process = subprocess.Popen(command)
+    try:
+        wait_for(port)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def measure(process, port, script, options):
     command = ["wrk", "-t", "2", "-c", str(options.connections), "-d", f"{options.seconds}s", "--latency",
                "-s", script, f"http://127.0.0.1:{port}"]
@@ -130,32 +143,25 @@ def main():
         (folder / "wrk.lua").write_text(WRK)
         (folder / "haproxy.cfg").write_text(
             HAPROXY.format(threads=options.threads, listen=haproxy, map=folder / "units.map", instance=instance))
-        commands = [
-            [programs / "upstream", f"127.0.0.1:{instance}"],
-            [programs / "serve", f"127.0.0.1:{gateway}", f"127.0.0.1:{instance}", str(options.threads), folder],
-            ["haproxy", "-db", "-q", "-f", folder / "haproxy.cfg"],
-        ]
-        processes = [subprocess.Popen(command) for command in commands]
-        try:
-            for port in (instance, gateway, haproxy):
-                wait_for(port)
-            subjects = {"gateway": (processes[1], gateway), "haproxy": (processes[2], haproxy)}
-            for process, port in subjects.values():  # warm up
-                measure(process, port, folder / "wrk.lua", argparse.Namespace(connections=options.connections, seconds=1))
-            results = {name: [] for name in subjects}
+        start = {
+            "gateway": [programs / "serve", f"127.0.0.1:{gateway}", f"127.0.0.1:{instance}", str(options.threads), folder],
+            "haproxy": ["haproxy", "-db", "-q", "-f", folder / "haproxy.cfg"],
+        }
+        ports = {"gateway": gateway, "haproxy": haproxy}
+        results = {name: [] for name in start}
+        with running([programs / "upstream", f"127.0.0.1:{instance}"], instance):
             for run in range(options.runs):
-                # Who begins changes from run to run, so that a drift of the machine hits both.
-                for name in sorted(subjects, reverse=run % 2 == 1):
-                    result = measure(*subjects[name], folder / "wrk.lua", options)
+                # Who begins changes from run to run, so that a drift of the machine hits both. Each run has processes
+                # of its own: how the kernel places their threads on few cores is luck that lasts as long as they do.
+                for name in sorted(start, reverse=run % 2 == 1):
+                    with running(start[name], ports[name]) as process:
+                        warm_up = argparse.Namespace(connections=options.connections, seconds=1)
+                        measure(process, ports[name], folder / "wrk.lua", warm_up)
+                        result = measure(process, ports[name], folder / "wrk.lua", options)
                     results[name].append(result)
                     print(f"run {run + 1} {name:8} {result['requests_per_second']:9.0f} requests/s   "
                           f"p99 {result['p99_us'] / 1000:7.2f} ms   {result['processor_us']:5.1f} us of processor "
                           "per request", flush=True)
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
     median = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
               for name, runs in results.items()}
     ratio = {key: median["gateway"][key] / median["haproxy"][key] for key in median["gateway"]}
