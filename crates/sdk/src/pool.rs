@@ -1,6 +1,7 @@
 //! One pool of sessions per unit.
 
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub const SESSIONS_MAX: usize = 24;
 const SESSIONS_FIRST: usize = 4;
 /// Between two additions to them: longer than a session takes to be made and to learn the first statements.
 const WIDEN_EVERY: Duration = Duration::from_millis(50);
+/// A request that has waited so long has one more made, too: those that there are may all be stuck in a commit.
+const WIDEN_AFTER: Duration = Duration::from_millis(200);
 /// How long a request waits for a free session before it is turned away.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long TCP may take: loopback or the same data center.
@@ -93,7 +96,17 @@ impl Gate {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner).semaphore)
     }
 
-    /// A session has served before and is wanted again: if all others are in use, one more may be made.
+    /// Leave to use a session; none if that takes too long.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let mut turn = pin!(self.turns().acquire_owned());
+        if let Ok(soon) = timeout(WIDEN_AFTER, &mut turn).await {
+            return soon.ok();
+        }
+        self.widen();
+        timeout(WAIT_MAX, turn).await.ok()?.ok()
+    }
+
+    /// Of all sessions that may be in use none is free, and they have proved of use or are stuck: one more.
     fn widen(&self) {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = turns.semaphore.available_permits() == 0 && turns.widened.elapsed() >= WIDEN_EVERY;
@@ -170,11 +183,7 @@ impl Pool {
     /// A session, for a transaction.
     pub(crate) async fn get(&self) -> Result<Pooled, Failure> {
         let in_use = || Failure::not_done(Code::Overloaded, "every session to the unit's database is in use");
-        let turn = match timeout(WAIT_MAX, self.gate.turns().acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) => unreachable!("gates are not closed"),
-            Err(_) => return Err(in_use()),
-        };
+        let turn = self.gate.turn().await.ok_or_else(in_use)?;
         let session = self.sessions.get().await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => in_use(),
             PoolError::Backend(error) => not_connected(error),
@@ -208,5 +217,54 @@ fn not_connected(error: tokio_postgres::Error) -> Failure {
             Failure::unavailable("the unit's database cannot be reached", source)
         }
         sorted => sorted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(gate: &Gate) -> usize {
+        gate.0.lock().unwrap().granted
+    }
+
+    fn some_time_ago(gate: &Gate) {
+        gate.0.lock().unwrap().widened = Instant::now().checked_sub(WIDEN_EVERY).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_gate_widens_by_one_at_a_time_while_none_is_free_and_narrows_at_once() {
+        let gate = Gate(Mutex::new(Turns::first()));
+        let mut held = vec![gate.turn().await.unwrap()];
+        some_time_ago(&gate);
+        gate.widen();
+        assert_eq!(granted(&gate), SESSIONS_FIRST, "others are free");
+        while held.len() < SESSIONS_FIRST {
+            held.push(gate.turn().await.unwrap());
+        }
+        for wider in SESSIONS_FIRST + 1..=SESSIONS_MAX {
+            some_time_ago(&gate);
+            gate.widen();
+            gate.widen();
+            assert_eq!(granted(&gate), wider, "one, however many ask at a time");
+            held.push(gate.turn().await.unwrap());
+        }
+        some_time_ago(&gate);
+        gate.widen();
+        assert_eq!(granted(&gate), SESSIONS_MAX);
+        gate.narrow();
+        assert_eq!(granted(&gate), SESSIONS_FIRST);
+        assert!(gate.turn().await.is_some(), "who was let in before stands in nobody's way");
+    }
+
+    #[tokio::test]
+    async fn who_waits_long_behind_stuck_sessions_gets_one_more() {
+        let gate = Gate(Mutex::new(Turns::first()));
+        let mut stuck = Vec::new();
+        for _ in 0..SESSIONS_FIRST {
+            stuck.push(gate.turn().await.unwrap());
+        }
+        assert!(gate.turn().await.is_some());
+        assert_eq!(granted(&gate), SESSIONS_FIRST + 1);
     }
 }
