@@ -130,6 +130,17 @@ impl Bench {
         bench
     }
 
+    /// The same unit after a has stopped in disorder: b has been elected, and is to be promoted under epoch 2.
+    fn promoting() -> Self {
+        let mut bench = Self::serving();
+        bench.hears("a", stopped(1, None));
+        bench.changes(&Phase::Electing);
+        bench.hears("b", detached(2, None, at(2, 90)));
+        bench.hears("c", detached(2, None, at(2, 80)));
+        bench.changes(&Phase::Promoting { from: dc("a") });
+        bench
+    }
+
     /// The agent of `from` reports, having seen the current record.
     fn hears(&mut self, from: &str, mut report: ReplicaReport) {
         report.revision = self.unit.revision;
@@ -308,12 +319,8 @@ fn a_controller_that_was_frozen_starts_anew() {
 
 #[test]
 fn a_home_known_to_have_stopped_is_replaced_at_once() {
-    let mut bench = Bench::serving();
-    bench.hears("a", stopped(1, None));
-    bench.changes(&Phase::Electing);
-    bench.hears("b", detached(2, None, at(2, 90)));
-    bench.hears("c", detached(2, None, at(2, 80)));
-    bench.changes(&Phase::Promoting { from: dc("a") });
+    let bench = Bench::promoting();
+    assert_eq!(bench.unit.status.home, dc("b"));
 }
 
 #[test]
@@ -387,12 +394,7 @@ fn the_last_members_are_never_dropped() {
 
 #[test]
 fn a_failed_promotion_leads_to_another_election_that_still_owes_the_older_claims() {
-    let mut bench = Bench::serving();
-    bench.hears("a", stopped(1, None));
-    bench.changes(&Phase::Electing);
-    bench.hears("b", detached(2, None, at(2, 90)));
-    bench.hears("c", detached(2, None, at(2, 80)));
-    bench.changes(&Phase::Promoting { from: dc("a") });
+    let mut bench = Bench::promoting();
     bench.hears("b", stopped(2, None));
     let change = bench.changes(&Phase::Electing);
     assert_eq!(change.status.epoch, Epoch(3));
@@ -408,12 +410,7 @@ fn a_failed_promotion_leads_to_another_election_that_still_owes_the_older_claims
 
 #[test]
 fn a_promotion_that_never_happened_owes_nothing() {
-    let mut bench = Bench::serving();
-    bench.hears("a", stopped(1, None));
-    bench.changes(&Phase::Electing);
-    bench.hears("b", detached(2, None, at(2, 90)));
-    bench.hears("c", detached(2, None, at(2, 80)));
-    bench.changes(&Phase::Promoting { from: dc("a") });
+    let mut bench = Bench::promoting();
     // b is alive but was not promoted in time; then c is lost.
     bench.passes(bench.timing.promote_ms_max + 1, &["c"]);
     bench.changes(&Phase::Electing);
