@@ -116,15 +116,16 @@ def measure(process, port, script, options):
     before = processor_seconds(process)
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     used = processor_seconds(process) - before
-    if not re.search(r"99%\s+[0-9]", text):
+    # At the start of a line: elsewhere "99%" is the end of some other share.
+    p99 = re.search(r"^\s+99%\s+([0-9]\S+)$", text, re.MULTILINE)
+    if not p99:
         sys.exit(f"wrk measured nothing:\n{text}")
     errors = [line for line in text.splitlines() if "Socket errors" in line or "Non-2xx" in line]
     if errors:
         sys.exit("\n".join(errors))
     rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", text)[1])
-    p99 = microseconds(re.search(r"99%\s+(\S+)", text)[1])
     requests = int(re.search(r"(\d+) requests in", text)[1])
-    return {"requests_per_second": rate, "p99_us": p99, "processor_us": used / requests * 1e6}
+    return {"requests_per_second": rate, "p99_us": microseconds(p99[1]), "processor_us": used / requests * 1e6}
 
 
 def main():

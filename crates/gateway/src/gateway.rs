@@ -11,6 +11,7 @@ use dujiang_types::Revision;
 use tokio::sync::watch;
 
 use crate::access_log::{self, AccessLogQueue};
+use crate::cores;
 use crate::error::Error;
 use crate::health::HealthBoard;
 use crate::limits::CONNECT_MAX;
@@ -91,10 +92,12 @@ impl Gateway {
         let metrics = Arc::new(Metrics { counts, health: health.clone(), table: seen });
         let beside = threads::beside(link, sockets.admin, metrics, stopped.clone(), &gateway.told)?;
         gateway.threads.push(beside);
+        let cores = cores::for_each_of(threads);
         for (number, (clients, mesh)) in sockets.clients.into_iter().zip(sockets.mesh).enumerate() {
             let parts = worker::Parts {
                 number,
                 threads,
+                core: cores.get(number).copied(),
                 limits: options.limits.clone(),
                 table: table_seen.clone(),
                 stop: stopped.clone(),

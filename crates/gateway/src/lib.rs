@@ -21,6 +21,7 @@ mod body;
 mod cache;
 mod chunked;
 mod client;
+mod cores;
 mod error;
 mod forward;
 mod gateway;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin;
+use crate::cores;
 use crate::error::Error;
 use crate::link::Link;
 use crate::metrics::Metrics;
@@ -61,6 +62,9 @@ pub(crate) fn worker(
     let name = format!("gateway-{}", parts.number);
     let thread = name.clone();
     spawn(&name, told, move || {
+        if let Some(core) = parts.core {
+            cores::keep_to(core);
+        }
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         if let Err(error) = runtime.and_then(|runtime| runtime.block_on(worker::run(parts, listeners))) {
             tracing::error!(thread, %error, "worker ended");

@@ -40,6 +40,8 @@ impl Clock {
 /// What a worker is made of.
 pub(crate) struct Parts {
     pub(crate) number: usize,
+    /// The core it keeps to, if any.
+    pub(crate) core: Option<usize>,
     pub(crate) limits: Limits,
     pub(crate) threads: usize,
     pub(crate) table: watch::Receiver<Option<Arc<Compiled>>>,
