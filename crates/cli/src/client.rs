@@ -1,12 +1,14 @@
 //! Talking to the control plane's API.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
 use dujiang_types::{Kind, Problem};
 use futures_util::StreamExt as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,11 +24,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest event of a watch: a snapshot of everything, bounded like any answer.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
-/// A client of one control plane.
+/// How long another server is looked for while one changes over to the next: longer than that takes.
+const CHANGE_OVER_MAX: Duration = Duration::from_secs(6);
+/// Pause after all servers were tried.
+const ROUND_PAUSE: Duration = Duration::from_millis(200);
+
+/// A client of one control plane, which may consist of several servers: they are tried in turn.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    base: String,
+    servers: Vec<String>,
+    /// The one that answered last.
+    current: Arc<AtomicUsize>,
 }
 
 /// What must be true of the resource for a write to happen.
@@ -65,24 +74,31 @@ pub struct Event {
 impl Client {
     /// For the control plane the context names, or the one of the platform in its folder.
     pub fn of(context: &Context) -> Result<Self, Failure> {
-        let url = match context.control() {
-            Some(url) => url.to_owned(),
-            None => Running::read(context.data())?.control,
-        };
-        Self::new(&url)
+        match context.controls() {
+            [] => Self::new(&Running::read(context.data())?.control),
+            given => Self::new(given),
+        }
     }
 
-    /// For the control plane at this URL.
-    pub fn new(url: &str) -> Result<Self, Failure> {
-        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    /// For the control plane of the servers at these URLs.
+    pub fn new(urls: &[String]) -> Result<Self, Failure> {
+        let whole = |url: &String| {
+            let scheme = if url.contains("://") { "" } else { "http://" };
+            format!("{scheme}{}", url.trim_end_matches('/'))
+        };
         let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build();
         let http = http.map_err(|e| Failure::because("cannot make an HTTP client", &e))?;
-        Ok(Self { http, base: url.trim_end_matches('/').to_owned() })
+        Ok(Self { http, servers: urls.iter().map(whole).collect(), current: Arc::default() })
     }
 
-    /// The URL.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// The URLs of the servers.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// The server to ask next.
+    fn server(&self) -> &str {
+        &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
     }
 
     /// `GET` that gives JSON.
@@ -129,8 +145,7 @@ impl Client {
 
     /// Opens a watch. It lasts until the server ends it.
     pub async fn watch(&self, path: &str) -> Result<Watch, Failure> {
-        let request = self.http.get(format!("{}{path}", self.base));
-        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let response = self.try_servers(true, || self.http.get(format!("{}{path}", self.server()))).await?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
@@ -154,15 +169,45 @@ impl Client {
         body: Option<&impl Serialize>,
         headers: HeaderMap,
     ) -> Result<Response, Failure> {
-        let request = self.http.request(method, format!("{}{path}", self.base));
-        let request = request.timeout(ANSWER_TIMEOUT).headers(headers);
-        let request = if let Some(body) = body { request.json(body) } else { request };
-        request.send().await.map_err(|e| self.unreachable(&e))
+        let repeatable = method.is_safe();
+        let request = || {
+            let request = self.http.request(method.clone(), format!("{}{path}", self.server()));
+            let request = request.timeout(ANSWER_TIMEOUT).headers(headers.clone());
+            if let Some(body) = body { request.json(body) } else { request }
+        };
+        self.try_servers(repeatable, request).await
+    }
+
+    /// Asks one server after the other until one takes the request. What may have been done by one is not asked of
+    /// another, unless it is `repeatable`.
+    async fn try_servers(
+        &self,
+        repeatable: bool,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let deadline = Instant::now() + CHANGE_OVER_MAX;
+        let mut tried = 0;
+        loop {
+            let outcome = request().send().await;
+            let elsewhere = match &outcome {
+                // It does not decide at the moment, or its store does not answer it: nothing was done.
+                Ok(response) => response.status() == StatusCode::SERVICE_UNAVAILABLE,
+                Err(error) => error.is_connect() || repeatable,
+            };
+            tried += 1;
+            if !elsewhere || self.servers.len() == 1 || Instant::now() > deadline {
+                return outcome.map_err(|e| self.unreachable(&e));
+            }
+            self.current.fetch_add(1, Ordering::Relaxed);
+            if tried % self.servers.len() == 0 {
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let why = if error.is_timeout() { "does not answer" } else { "cannot be reached" };
-        Failure::unreachable(format!("the control plane at {} {why}", self.base))
+        Failure::unreachable(format!("the control plane at {} {why}", self.servers.join(", ")))
             .hint("is the platform running? `dujiang status` tells, `dujiang up` starts it; --control URL names another one")
     }
 }

@@ -49,13 +49,13 @@ impl Context {
         &self.data
     }
 
-    /// The control plane's URL, if it was given.
-    pub fn control(&self) -> Option<&str> {
-        self.control.first().map(String::as_str)
+    /// Every URL of the control plane that was given.
+    pub fn controls(&self) -> &[String] {
+        &self.control
     }
 
-    /// Every URL of the control plane that was given; for processes that cannot do without.
-    pub fn controls(&self) -> Result<Vec<String>, Failure> {
+    /// The same for processes that cannot do without.
+    pub fn required_controls(&self) -> Result<Vec<String>, Failure> {
         if self.control.is_empty() {
             return Err(
                 Failure::usage("the control plane's URL is missing").hint("name it with --control URL")

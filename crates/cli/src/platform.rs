@@ -16,8 +16,8 @@ pub struct Running {
     pub program: PathBuf,
     /// Process id of the supervisor.
     pub supervisor: u32,
-    /// The control plane's URL.
-    pub control: String,
+    /// The URLs of the control plane's servers.
+    pub control: Vec<String>,
     /// The platform's name.
     pub platform: String,
 }

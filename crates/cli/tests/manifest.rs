@@ -5,8 +5,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use dujiang_cli::manifest::Manifest;
 use dujiang_cli::manifest::check::Programs;
+use dujiang_cli::manifest::{ControlPlane, Manifest};
 use dujiang_types::DcId;
 use tempfile::TempDir;
 
@@ -43,10 +43,28 @@ fn with(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn a_control_server_in_every_data_center_takes_three_of_them() {
+    let (_dir, programs) = built();
+    let manifest = Manifest::parse(&with("listen: 127.0.1.1:7000", "store: etcd"), &programs).unwrap();
+    assert_eq!(manifest.control, ControlPlane::Everywhere);
+    let near = DcId::new("guiyang-1").unwrap();
+    let urls = ["http://127.0.21.1:7000", "http://127.0.11.1:7000", "http://127.0.12.1:7000"];
+    assert_eq!(manifest.control_urls(Some(&near)), urls, "the nearest first");
+
+    let two = "platform: p\ncontrol: { store: etcd }\nregions:\n  - name: r\n    data_centers:\n      - name: a\n        \
+               network: 127.0.11.0/24\n        gateway: { port: 8080, threads: 1 }\n";
+    let said = Manifest::parse(two, &programs).unwrap_err().into_sorted();
+    assert!(said.iter().any(|mistake| mistake.wrong == "`store: etcd` with 1 data centers"), "{said:?}");
+    let wrong = Manifest::parse(&with("listen: 127.0.1.1:7000", "store: etdc"), &programs).unwrap_err();
+    assert!(wrong.into_sorted().iter().any(|mistake| mistake.right == "did you mean `etcd`?"));
+}
+
+#[test]
 fn the_example_is_right_and_is_what_it_says() {
     let (_dir, programs) = built();
     let manifest = Manifest::parse(EXAMPLE, &programs).unwrap();
-    assert_eq!(manifest.control.to_string(), "127.0.1.1:7000");
+    assert_eq!(manifest.control, ControlPlane::One("127.0.1.1:7000".parse().unwrap()));
+    assert_eq!(manifest.control_urls(None), ["http://127.0.1.1:7000"]);
     let dc = &manifest.data_centers[&DcId::new("guiyang-1").unwrap()];
     assert_eq!(
         (dc.region.as_str(), dc.gateway_address().to_string().as_str()),

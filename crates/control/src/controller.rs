@@ -15,6 +15,7 @@ use dujiang_unit::controller::{Change, Decision, Effect, Memory, Seen, View, dec
 use jiff::Timestamp;
 
 use crate::error::chain;
+use crate::leader;
 use crate::observed::SeenAgent;
 use crate::records::Records;
 use crate::state::Shared;
@@ -87,17 +88,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             _ = tick.tick() => {}
             () = shared.wake.notified() => {}
         }
+        let Some(term) = shared.leader.leads() else { continue };
         let records = shared.records();
         shared.forget_units_but(&records);
         shared.observed().forget_data_centers_but(&records);
         for (id, unit) in &records.units {
-            consider(&shared, &records, id, unit).await;
+            consider(&shared, term, &records, id, unit).await;
         }
     }
 }
 
 /// Decides about one unit and writes the change. A change that cannot be written is simply decided again.
-async fn consider(shared: &Shared, records: &Records, id: &UnitId, unit: &Unit) {
+async fn consider(shared: &Shared, term: Revision, records: &Records, id: &UnitId, unit: &Unit) {
     let cell = shared.unit(id);
     let mut memory = cell.turn.lock().await;
     // Taken under the lock: time and reports must not be older than the last grant.
@@ -112,7 +114,7 @@ async fn consider(shared: &Shared, records: &Records, id: &UnitId, unit: &Unit) 
         }
         Decision::Change(change) => change,
     };
-    match write(shared, unit, &change).await {
+    match write(shared, term, unit, &change).await {
         Ok(TxnOutcome::Committed(revision)) => {
             shared.metrics.changes.inc();
             cell.set_waiting(&change.status.reason);
@@ -145,10 +147,16 @@ fn requested<'a>(records: &'a Records, unit: &UnitId) -> Option<&'a Operation> {
 }
 
 /// Writes the unit's record and those of its operations as one, if the unit is still what was decided about.
-async fn write(shared: &Shared, unit: &Unit, change: &Change) -> dujiang_store::Result<TxnOutcome> {
+async fn write(
+    shared: &Shared,
+    term: Revision,
+    unit: &Unit,
+    change: &Change,
+) -> dujiang_store::Result<TxnOutcome> {
     let new = Resource { status: change.status.clone(), ..unit.clone() };
     let (check, put) = resources::change(&new)?;
     let mut txn = Txn { checks: vec![check], writes: Vec::new() };
+    txn.checks.extend(leader::term_holds(term));
     if new.status != unit.status {
         txn.writes.push(put);
     }

@@ -73,12 +73,20 @@ impl ApiError {
                 problem.retry_after = Some(1);
                 Self(problem)
             }
+            E::Fenced => not_leading(),
             E::Corrupt { .. } | E::LeaseNotFound(_) | E::UrlInvalid { .. } => {
                 tracing::error!(error = chain(error), "what is stored cannot be used");
                 Self::new(Code::Internal, error.to_string())
             }
         }
     }
+}
+
+/// What a server answers that only listens, for the client to ask another one.
+pub(crate) fn not_leading() -> ApiError {
+    let mut problem = Problem::new(Code::NotLeading, "ask the other control servers");
+    problem.retry_after = Some(1);
+    ApiError(problem)
 }
 
 impl From<dujiang_store::Error> for ApiError {

@@ -10,6 +10,7 @@ mod controller;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod leader;
 mod metrics;
 mod observed;
 mod records;
@@ -38,6 +39,8 @@ use crate::state::Shared;
 /// How to run the control plane.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// This server's name, by which people tell which of several leads.
+    pub name: String,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The store, as [`dujiang_store::open`] understands it: `redb:PATH` or `etcd:URL,URL`.
@@ -51,7 +54,7 @@ pub async fn serve(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let store = dujiang_store::open(&options.store).await?;
-    let mut control = Control::start(store, options.listen, options.timing).await?;
+    let mut control = Control::start(store, options.name, options.listen, options.timing).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -71,15 +74,21 @@ pub struct Control {
     follower: JoinHandle<dujiang_store::Error>,
     controller: JoinHandle<()>,
     retention: JoinHandle<()>,
+    leader: JoinHandle<()>,
 }
 
 impl Control {
-    /// Starts over a store. It must be the only control plane that decides over it.
-    pub async fn start(store: Arc<dyn Store>, listen: SocketAddr, timing: Timing) -> Result<Self, Error> {
+    /// Starts over a store. Over a shared one several may run: one of them decides, the others listen and follow.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        name: String,
+        listen: SocketAddr,
+        timing: Timing,
+    ) -> Result<Self, Error> {
         let bind = |source| Error::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let shared = Shared::load(store, timing).await?;
+        let shared = Shared::load(store, name, timing).await?;
         let router = api::router(Arc::clone(&shared));
         tracing::info!(%address, "the control plane serves");
         Ok(Self {
@@ -88,6 +97,7 @@ impl Control {
             follower: tokio::spawn(state::follow(Arc::clone(&shared))),
             controller: tokio::spawn(controller::run(Arc::clone(&shared))),
             retention: tokio::spawn(retention::run(Arc::clone(&shared))),
+            leader: tokio::spawn(leader::run(Arc::clone(&shared))),
             shared,
         })
     }
@@ -103,6 +113,7 @@ impl Control {
             _ = &mut self.server => "server",
             _ = &mut self.controller => "controller",
             _ = &mut self.retention => "retention",
+            _ = &mut self.leader => "leader",
             error = &mut self.follower => match error {
                 Ok(error) => return Error::Store(error),
                 Err(_) => "follower",
@@ -116,6 +127,7 @@ impl Control {
         self.controller.abort();
         self.follower.abort();
         self.retention.abort();
+        self.leader.abort();
         self.shared.closing.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::warn!(%error, "the server did not end in order");
@@ -128,6 +140,7 @@ impl Drop for Control {
         self.controller.abort();
         self.follower.abort();
         self.retention.abort();
+        self.leader.abort();
         self.server.abort();
     }
 }

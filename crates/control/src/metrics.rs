@@ -85,6 +85,9 @@ fn observed(registry: &mut Registry, shared: &Shared) {
     for (dc, seen) in &shared.observed().agents {
         ages.get_or_create(&NameLabels { name: dc.to_string() }).set(seen.at.elapsed().as_secs_f64());
     }
+    let leads: Gauge = Gauge::default();
+    leads.set(i64::from(shared.leader.leads().is_some()));
+    registry.register("leads", "1 if this server decides, 0 if it only listens", leads);
     let broken: Gauge = Gauge::default();
     broken.set(i64::try_from(records.broken.len()).unwrap_or(i64::MAX));
     registry.register("unit_epoch", "Epoch of each unit", epochs);

@@ -23,6 +23,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        if shared.leader.leads().is_none() {
+            continue;
+        }
         if let Err(error) = prune(&shared, OVER_MAX).await {
             tracing::warn!(error = chain(&error), "old operations could not be deleted");
         }

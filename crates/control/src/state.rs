@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dujiang_routing::RoutingTable;
+use dujiang_store::fenced::Fenced;
 use dujiang_store::{Resources, Store};
 use dujiang_types::UnitId;
 use dujiang_unit::Timing;
@@ -12,6 +13,7 @@ use dujiang_unit::controller::Memory;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::error::chain;
+use crate::leader::{self, Leader};
 use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::records::Records;
@@ -39,12 +41,13 @@ pub(crate) struct Shared {
     /// Wakes the controller.
     pub(crate) wake: Notify,
     /// Held over validating a spec against the others and writing it, so that two specs that do not fit each
-    /// other are not both found to fit. There is one process that writes specs.
+    /// other are not both found to fit. Only the server that leads writes specs.
     pub(crate) admission: tokio::sync::Mutex<()>,
     pub(crate) streams: Arc<Semaphore>,
     /// True once the server is being shut down.
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
+    pub(crate) leader: Arc<Leader>,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
 }
@@ -60,6 +63,10 @@ pub(crate) struct UnitCell {
 }
 
 impl UnitCell {
+    fn new(memory: Memory) -> Self {
+        Self { turn: tokio::sync::Mutex::new(memory), waiting: Mutex::default() }
+    }
+
     pub(crate) fn waiting(&self) -> String {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -79,14 +86,19 @@ impl Shared {
     /// Reads everything once, so that nothing is served before the records are known.
     pub(crate) async fn load(
         store: Arc<dyn Store>,
+        name: String,
         timing: Timing,
     ) -> Result<Arc<Self>, dujiang_store::Error> {
         let records = Records::of(&store.list("").await?);
         let table = routing_table(&records);
+        let started = Instant::now();
+        let leader = Leader::new(Arc::clone(&store), name, started);
+        let right = Arc::clone(&leader);
         Ok(Arc::new(Self {
-            resources: Resources::new(store),
+            resources: Resources::new(Arc::new(Fenced::new(store, move || right.right()))),
             timing,
-            started: Instant::now(),
+            started,
+            leader,
             records: watch::Sender::new(Arc::new(records)),
             table: watch::Sender::new(Arc::new(table)),
             wake: Notify::new(),
@@ -131,16 +143,27 @@ impl Shared {
     /// The memory of a unit. Only to be asked for units that exist, so that it stays bounded.
     pub(crate) fn unit(&self, unit: &UnitId) -> Arc<UnitCell> {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(units.entry(unit.clone()).or_insert_with(|| {
-            let memory = Memory::new(self.now_ms());
-            Arc::new(UnitCell { turn: tokio::sync::Mutex::new(memory), waiting: Mutex::default() })
-        }))
+        Arc::clone(
+            units.entry(unit.clone()).or_insert_with(|| Arc::new(UnitCell::new(Memory::new(self.now_ms())))),
+        )
     }
 
     /// Forgets units that are gone. Should one come back its new memory assumes the worst.
     pub(crate) fn forget_units_but(&self, records: &Records) {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
         units.retain(|unit, _| records.units.contains_key(unit));
+    }
+
+    /// Begins to remember anew: before that moment somebody else may have granted leases.
+    pub(crate) fn forget_grants_before(&self, granted_until_ms: u64) {
+        let records = self.records();
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        units.clear();
+        for unit in records.units.keys() {
+            let mut memory = Memory::new(self.now_ms());
+            memory.last_grant_ms = granted_until_ms;
+            units.insert(unit.clone(), Arc::new(UnitCell::new(memory)));
+        }
     }
 
     fn publish(&self, records: Records) {
@@ -188,6 +211,8 @@ async fn follow_from(shared: &Shared, after: dujiang_types::Revision) -> dujiang
     loop {
         match watch.next().await {
             Err(error) => return error,
+            // Pulses of the server that leads: nothing anyone decides by.
+            Ok(batch) if batch.events.iter().all(|event| event.key().starts_with(leader::PREFIX)) => {}
             Ok(batch) => {
                 let mut records = (*shared.records()).clone();
                 records.apply(&batch);

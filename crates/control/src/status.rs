@@ -21,6 +21,8 @@ pub struct Status {
     /// When this was written down (wall clock).
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
+    /// The control server that decides, by name; empty while there is none.
+    pub leader: String,
     /// Revision of the records.
     pub revision: Revision,
     /// Version of the routing table.
@@ -108,6 +110,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
     let units = records.units.iter().map(|(id, unit)| (id.clone(), unit_view(shared, id, unit)));
     Status {
         at: Timestamp::now(),
+        leader: shared.leader.name(),
         revision: records.revision,
         routing: shared.table.borrow().version,
         units: units.collect(),

@@ -29,9 +29,9 @@ pub(crate) struct Link {
     pub(crate) table: watch::Sender<Option<Arc<Compiled>>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) health: Arc<HealthBoard>,
-    /// Which of the servers is used.
+    /// Which of the servers is watched.
     pub(crate) current: AtomicUsize,
-    /// Bumped when a report failed, so that the watch leaves a server that hangs.
+    /// Bumped when the server that is watched did not take a report, so that the watch leaves a server that hangs.
     pub(crate) suspicion: watch::Sender<u64>,
 }
 
@@ -155,28 +155,32 @@ impl Link {
         }
     }
 
-    /// Reports for as long as the gateway runs.
-    pub(crate) async fn report(self: Arc<Self>) {
+    /// Reports to one of the servers for as long as the gateway runs. All of them are told: whichever decides has
+    /// to know, and the others may have to decide next.
+    pub(crate) async fn report(self: Arc<Self>, server: usize) {
         let mut failing = false;
-        while !self.control.is_empty() {
-            let result = self.report_once().await;
+        let mut news = self.counts.news.subscribe();
+        loop {
+            let result = self.report_once(&self.control[server]).await;
             if let Err(error) = &result {
                 if !failing {
-                    tracing::warn!(error = error as &dyn std::error::Error, "cannot report to control");
+                    let (url, error) = (&self.control[server], error as &dyn std::error::Error);
+                    tracing::warn!(url, error, "cannot report to control");
                 }
                 // A server that answers, even with a refusal, is alive.
-                if !error.is_status() {
+                let watched = self.current.load(Ordering::Relaxed) % self.control.len() == server;
+                if !error.is_status() && watched {
                     self.suspicion.send_modify(|count| *count += 1);
                 }
             }
             failing = result.is_err();
             tokio::time::sleep(REPORT_GAP).await;
-            let _ = tokio::time::timeout(REPORT_EVERY, self.counts.news.notified()).await;
+            let _ = tokio::time::timeout(REPORT_EVERY, news.changed()).await;
         }
     }
 
-    async fn report_once(&self) -> Result<(), reqwest::Error> {
-        let url = format!("{}/v1/gateways/{}/report", self.url(), self.dc);
+    async fn report_once(&self, server: &str) -> Result<(), reqwest::Error> {
+        let url = format!("{server}/v1/gateways/{}/report", self.dc);
         let request = GatewayReportRequest { report: self.observe() };
         self.client.post(url).timeout(REPORT_MAX).json(&request).send().await?.error_for_status()?;
         Ok(())

@@ -13,7 +13,8 @@ use crate::limits;
 pub struct Options {
     /// The data center it stands in.
     pub dc: DcId,
-    /// Base URLs of control servers, e.g. `http://127.0.1.1:7000`; tried in turn.
+    /// Base URLs of control servers, e.g. `http://127.0.1.1:7000`; all are reported to, one after the other is
+    /// watched.
     pub control: Vec<String>,
     /// Where clients connect. Port 0 takes a free one.
     pub listen: SocketAddr,

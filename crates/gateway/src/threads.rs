@@ -91,7 +91,9 @@ pub(crate) fn beside(
     spawn(name, told, move || {
         runtime.block_on(async {
             tokio::spawn(link.clone().watch());
-            tokio::spawn(link.clone().report());
+            for server in 0..link.control.len() {
+                tokio::spawn(link.clone().report(server));
+            }
             tokio::spawn(admin::serve(admin, metrics));
             let _ = stopped.wait_for(|stopped| *stopped).await; // an error means the same
             drop(link); // kept until here: the workers end when nobody can give them a table any more

@@ -177,7 +177,7 @@ impl Worker {
         self.targets.borrow_mut().retain(|_, target| in_use(target));
         self.counts.adopt(version);
         self.changed.notify_waiters();
-        self.all_counts.news.notify_one();
+        self.all_counts.news.send_replace(());
     }
 
     fn view_of(&self, compiled: Arc<Compiled>) -> View {

@@ -65,6 +65,9 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// Somebody else has the right to write by now; nothing was written.
+    #[error("another server has the right to write to the store; nothing was written")]
+    Fenced,
     /// What is stored cannot be read: a defect of ours or a foreign writer.
     #[error("what is stored under {key:?} cannot be read: {what}")]
     Corrupt {

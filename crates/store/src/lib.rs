@@ -6,6 +6,7 @@
 
 pub mod error;
 mod etcd_store;
+pub mod fenced;
 pub mod limits;
 pub mod model;
 mod redb_store;

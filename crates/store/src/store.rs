@@ -45,6 +45,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// expired.
     async fn revoke(&self, lease: LeaseId) -> Result<()>;
 
+    /// True if other processes may write to it, too.
+    fn is_shared(&self) -> bool;
+
     /// The current revision.
     async fn revision(&self) -> Result<Revision>;
 

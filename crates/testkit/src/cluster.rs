@@ -119,6 +119,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The same with a control server and a member of etcd in every data center.
+    pub async fn start_ha() -> Result<Self, ClusterError> {
+        let cluster = Self::prepare()?;
+        let manifest = cluster.manifest();
+        cluster.dujiang(&["up", "--detach", "--ha", "-f", &manifest.to_string_lossy()]).await?;
+        cluster.whole().await?;
+        Ok(cluster)
+    }
+
     /// The manifest.
     pub fn manifest(&self) -> PathBuf {
         self.folder.as_ref().map_or(&*self.data, TempDir::path).join("manifest.yaml")
@@ -169,7 +178,7 @@ impl Cluster {
 
     /// The control plane.
     pub fn control(&self) -> Result<Control, ClusterError> {
-        Ok(Control::at(&format!("http://127.{}.1.1:7000", self.net))?)
+        Ok(Control::of(&self.data)?)
     }
 
     /// Address of a data center's main host; `number` is its place in [`DATA_CENTERS`].

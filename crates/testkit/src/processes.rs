@@ -27,6 +27,8 @@ pub enum Kind {
     Supervisor,
     /// `dujiang control`.
     Control,
+    /// A member of etcd.
+    Etcd,
     /// `dujiang agent`.
     Agent,
     /// `dujiang guard`.
@@ -230,6 +232,7 @@ fn kind_of(pid: i32, stat: &Stat, processes: &BTreeMap<i32, Stat>) -> Kind {
             let child = processes.get(&stat.parent).is_some_and(|parent| parent.name == "postgres");
             if child { Kind::Other } else { Kind::Postmaster }
         }
+        _ if stat.name == "etcd" => Kind::Etcd,
         // Tools such as pg_basebackup are started by an agent too, but work on PostgreSQL.
         _ if stat.name.starts_with("pg_") || stat.name == "initdb" => Kind::Other,
         _ => Kind::Application,

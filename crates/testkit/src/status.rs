@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dujiang_types::operation::{Operation, OperationSpec, Work};
@@ -19,15 +20,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A client of the control plane.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Control {
     http: reqwest::Client,
-    url: String,
+    servers: Vec<String>,
+    /// The one that answered last.
+    current: AtomicUsize,
 }
 
 /// `GET /v1/status`, the part of it that is used here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Status {
+    /// The control server that decides.
+    pub leader: String,
     /// Units by name.
     pub units: BTreeMap<UnitId, UnitView>,
     /// Agents by data center.
@@ -160,7 +165,7 @@ impl Control {
     pub fn of(data: &Path) -> Result<Self, StatusError> {
         #[derive(Deserialize)]
         struct Running {
-            control: String,
+            control: Vec<String>,
         }
         let text = fs::read(data.join("run/platform.json")).ok();
         let running = text.and_then(|text| serde_json::from_slice::<Running>(&text).ok());
@@ -168,36 +173,36 @@ impl Control {
         Self::at(&running.control)
     }
 
-    /// The control plane at a URL.
-    pub fn at(url: &str) -> Result<Self, StatusError> {
+    /// The control plane of the servers at these URLs, tried in turn.
+    pub fn at(urls: &[String]) -> Result<Self, StatusError> {
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
-        let url = url.trim_end_matches('/').to_owned();
+        let servers = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         match http {
-            Ok(http) => Ok(Self { http, url }),
-            Err(source) => Err(StatusError::Unreachable { url, source }),
+            Ok(http) => Ok(Self { http, servers, current: AtomicUsize::new(0) }),
+            Err(source) => Err(StatusError::Unreachable { url: urls.join(", "), source }),
         }
     }
 
-    /// Its URL.
+    /// The URL of the server that answered last.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
     }
 
     /// The state of everything.
     pub async fn status(&self) -> Result<Status, StatusError> {
-        self.read(self.http.get(format!("{}/v1/status", self.url))).await
+        self.ask(|url| self.http.get(format!("{url}/v1/status"))).await
     }
 
     /// Asks for a planned move.
     pub async fn ask_move(&self, unit: &UnitId, to: &DcId) -> Result<Operation, StatusError> {
         let work = Work::Move { unit: unit.clone(), to: to.clone() };
         let spec = OperationSpec { work, asked_by: "testkit".to_owned() };
-        self.read(self.http.post(format!("{}/v1/operations", self.url)).json(&spec)).await
+        self.ask(|url| self.http.post(format!("{url}/v1/operations")).json(&spec)).await
     }
 
     /// An operation's record.
     pub async fn operation(&self, name: &str) -> Result<Operation, StatusError> {
-        self.read(self.http.get(format!("{}/v1/operations/{name}", self.url))).await
+        self.ask(|url| self.http.get(format!("{url}/v1/operations/{name}"))).await
     }
 
     /// Waits until the goal is reached; a control plane that does not answer is waited for, too.
@@ -234,8 +239,29 @@ impl Control {
         }
     }
 
+    /// Asks one server after the other, each once, until one is reached that does what is asked.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: impl Fn(&str) -> reqwest::RequestBuilder,
+    ) -> Result<T, StatusError> {
+        let mut tried = 1;
+        loop {
+            let outcome = self.read(request(self.url())).await;
+            let elsewhere = match &outcome {
+                Err(StatusError::Refused { status: 503, .. }) => true,
+                Err(StatusError::Unreachable { source, .. }) => source.is_connect(),
+                _ => false,
+            };
+            if !elsewhere || tried == self.servers.len() {
+                return outcome;
+            }
+            self.current.fetch_add(1, Ordering::Relaxed);
+            tried += 1;
+        }
+    }
+
     async fn read<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, StatusError> {
-        let unreachable = |source| StatusError::Unreachable { url: self.url.clone(), source };
+        let unreachable = |source| StatusError::Unreachable { url: self.url().to_owned(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         if status.is_success() {

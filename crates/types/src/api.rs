@@ -39,6 +39,8 @@ pub struct AgentReport {
 /// Answer to an [`AgentReport`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentReply {
+    /// True if the server that answers decides at the moment; the others only listen.
+    pub leads: bool,
     /// Leases granted. Each counts from the moment the agent *sent* the report.
     pub leases: BTreeMap<UnitId, Lease>,
     /// Latest revision of the store: an agent that has seen less is behind.

@@ -71,6 +71,8 @@ codes! {
     AlreadyExists = "resource.already_exists", 409, "The resource exists already";
     /// The revision given is not the current one.
     RevisionConflict = "resource.revision_conflict", 412, "The resource was changed by someone else";
+    /// Another control server decides at the moment; nothing was executed. Ask that one.
+    NotLeading = "control.not_leading", 503, "Another control server decides at the moment; nothing was done";
     /// The watch's start revision is gone: list again.
     Compacted = "store.compacted", 410, "The revision is no longer kept; list again and watch from there";
     /// The store cannot be reached.

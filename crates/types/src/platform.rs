@@ -104,6 +104,16 @@ impl DataCenterSpec {
     pub const HOST_MAIN: u8 = 1;
     /// Host number of application instances.
     pub const HOST_APPS: u8 = 10;
+    /// Port of the control server, on a platform with one in every data center.
+    pub const PORT_CONTROL: u16 = 7000;
+    /// Port of the etcd member for clients, there.
+    pub const PORT_ETCD: u16 = 2379;
+    /// Port of the etcd member for other members, there.
+    pub const PORT_ETCD_PEER: u16 = 2380;
+    /// Address of agent, gateway and databases.
+    pub fn main_host(&self) -> IpAddr {
+        self.network.host(Self::HOST_MAIN)
+    }
     /// Where the agent serves its peers (promises) and its own metrics.
     pub fn agent_address(&self) -> SocketAddr {
         SocketAddr::new(self.network.host(Self::HOST_MAIN), 7100)

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::servers::Server;
 use super::sse::{Event, Parser};
 
 /// Kinds the agent watches.
@@ -96,13 +97,16 @@ impl Known {
 
 /// Watches the records for ever, at one control server after the other. Each watch begins with a snapshot, so
 /// nothing can be missed between two.
-pub(super) async fn follow(control: Vec<String>, client: reqwest::Client, known: watch::Sender<Known>) {
+pub(super) async fn follow(servers: Vec<Arc<Server>>, client: reqwest::Client, known: watch::Sender<Known>) {
     let mut last = String::new();
     loop {
-        for url in &control {
-            let why = watch_one(url, &client, &known).await;
+        for server in &servers {
+            let why = tokio::select! {
+                why = watch_one(&server.url, &client, &known) => why,
+                () = server.fails() => "it does not take reports".to_owned(),
+            };
             if why != last {
-                tracing::warn!(url, why, "the watch has ended; it is begun again");
+                tracing::warn!(url = server.url, why, "the watch has ended; it is begun again");
             }
             last = why;
             sleep(RETRY_PAUSE).await;

@@ -5,15 +5,18 @@ mod act;
 mod handle;
 mod instances;
 mod known;
+mod member;
 mod metrics;
 mod report;
 mod server;
+mod servers;
 mod sse;
 mod task;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,8 +35,10 @@ use crate::secret::Secret;
 use handle::Handle;
 use instances::Instances;
 use known::Known;
+use member::Member;
 use metrics::Metrics;
 use report::Reporter;
+use servers::Server;
 
 /// Two reports are at least so far apart: news often come in twos and threes.
 const REPORT_APART: Duration = Duration::from_millis(10);
@@ -47,8 +52,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct Options {
     /// Its data center.
     pub dc: DcId,
-    /// Base URLs of control servers, e.g. `http://127.0.1.1:7000`; tried in turn.
+    /// Base URLs of the control servers, e.g. `http://127.0.1.1:7000`, the nearest first: all are reported to, and one
+    /// after the other is watched.
     pub control: Vec<String>,
+    /// Main hosts of all data centers if each has a member of the control plane, which then is the agent's to run;
+    /// empty if the control plane is none of its business.
+    pub members: BTreeMap<DcId, IpAddr>,
     /// The platform's folder.
     pub data: PathBuf,
     /// The `dujiang` program: runs gateway and guards.
@@ -58,7 +67,7 @@ pub struct Options {
 impl Options {
     /// With the running program as `dujiang`.
     pub fn new(dc: DcId, control: Vec<String>, data: PathBuf) -> io::Result<Self> {
-        Ok(Self { dc, control, data, program: std::env::current_exe()? })
+        Ok(Self { dc, control, members: BTreeMap::new(), data, program: std::env::current_exe()? })
     }
 
     /// What every process below the agent carries, by which drills find all of a data center.
@@ -131,6 +140,7 @@ impl Folder {
 #[derive(Debug)]
 struct Shared {
     options: Options,
+    servers: Vec<Arc<Server>>,
     client: reqwest::Client,
     metrics: Metrics,
     handles: Mutex<BTreeMap<UnitId, Arc<Handle>>>,
@@ -158,9 +168,12 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
     let client = client.map_err(AgentError::Client)?;
     let (sender, known) = watch::channel(Known::default());
-    let watching = tokio::spawn(known::follow(options.control.clone(), client.clone(), sender));
+    let member = Member::start(&options, &options.members, &folder, &client);
+    let servers = Server::all(&options.control);
+    let watching = tokio::spawn(known::follow(servers.clone(), client.clone(), sender));
     let shared = Arc::new(Shared {
         options: options.clone(),
+        servers,
         client: client.clone(),
         metrics: Metrics::new(),
         handles: Mutex::default(),
@@ -195,6 +208,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         reporter.report().await;
     }
     watching.abort();
+    if let Some(member) = member {
+        member.stop().await;
+    }
     Ok(())
 }
 

@@ -8,16 +8,13 @@ use dujiang_types::api::{AgentReply, AgentReport, PromiseReply, PromiseRequest};
 use dujiang_types::{DcId, Epoch, UnitId};
 use dujiang_unit::lease::Held;
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::Shared;
 use super::handle::Handle;
 use super::known::Known;
 use crate::clock::boottime_ms;
 
-/// A report that takes longer is lost; the next one says more. Two renewals, so that one slow answer does not cost
-/// a lease.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer that takes longer does not promise.
 const PROMISE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,22 +25,13 @@ pub(super) struct Reporter {
     known: watch::Receiver<Known>,
     session: String,
     sequence: u64,
-    /// Which control server answered last.
-    current: usize,
     /// Whether the last report was taken: only changes are worth a line in the log.
     heard: bool,
 }
 
 impl Reporter {
     pub(super) fn new(shared: Arc<Shared>, known: watch::Receiver<Known>) -> Self {
-        Self {
-            shared,
-            known,
-            session: uuid::Uuid::new_v4().to_string(),
-            sequence: 0,
-            current: 0,
-            heard: true,
-        }
+        Self { shared, known, session: uuid::Uuid::new_v4().to_string(), sequence: 0, heard: true }
     }
 
     /// One report, and what follows from the answer or from there being none.
@@ -60,14 +48,14 @@ impl Reporter {
             renew.extend(epoch.map(|epoch| (handle.unit.clone(), epoch)));
         }
         self.sequence += 1;
-        let report = AgentReport {
+        let report = Arc::new(AgentReport {
             dc: self.shared.options.dc.clone(),
             session: self.session.clone(),
             sequence: self.sequence,
             units,
             instances: self.shared.instances().await,
             renew,
-        };
+        });
         // A lease counts from here: whatever time the exchange takes is lost to us, not to the others.
         let sent_ms = boottime_ms();
         match self.send(&report).await {
@@ -87,7 +75,6 @@ impl Reporter {
                 if std::mem::replace(&mut self.heard, false) {
                     tracing::warn!(why, "the control plane does not take reports");
                 }
-                self.current += 1;
                 join_all(handles.values().map(|handle| self.ask_peers(handle, &known))).await;
             }
         }
@@ -101,19 +88,28 @@ impl Reporter {
         known.complete && here.all(|name| handles.get(name).is_some_and(|handle| handle.looked()))
     }
 
-    async fn send(&self, report: &AgentReport) -> Result<AgentReply, String> {
-        let control = &self.shared.options.control;
-        let Some(url) = control.get(self.current % control.len().max(1)) else {
-            return Err("no control server is given".to_owned());
-        };
-        let url = format!("{url}/v1/agents/{}/report", report.dc);
-        let answer = self.shared.client.post(url).timeout(REPORT_TIMEOUT).json(report).send().await;
-        let answer = answer.map_err(|error| describe(&error))?;
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(format!("{status}: {}", answer.text().await.unwrap_or_default()));
+    /// Tells all control servers, and waits for the one that leads: the others listen, to be ready when they have to.
+    async fn send(&self, report: &Arc<AgentReport>) -> Result<AgentReply, String> {
+        let servers = &self.shared.servers;
+        let (answers, mut answered) = mpsc::channel(servers.len().max(1));
+        for server in servers.iter().filter(|server| server.is_free()) {
+            let (server, client, report) = (server.clone(), self.shared.client.clone(), report.clone());
+            let answers = answers.clone();
+            tokio::spawn(async move {
+                // Unheard if another one that leads was faster.
+                let _ = answers.send(server.tell(&client, &report).await).await;
+            });
         }
-        answer.json().await.map_err(|error| describe(&error))
+        drop(answers);
+        let mut why = Vec::new();
+        while let Some(answer) = answered.recv().await {
+            match answer {
+                Ok(reply) if reply.leads => return Ok(reply),
+                Ok(_) => why.push("a server that does not lead".to_owned()),
+                Err(error) => why.push(error),
+            }
+        }
+        Err(if why.is_empty() { "earlier reports are still unanswered".to_owned() } else { why.join("; ") })
     }
 
     /// Without the control plane a primary may go on if no other replica can become primary behind its back.
@@ -152,7 +148,7 @@ impl Reporter {
 }
 
 /// An HTTP error with its causes; its own text names only the address.
-fn describe(error: &reqwest::Error) -> String {
+pub(super) fn describe(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -1,5 +1,7 @@
 //! `dujiang agent`: the host agent's process.
 
+use std::net::IpAddr;
+
 use dujiang_agent::Options;
 use dujiang_types::DcId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,14 +24,24 @@ pub struct Args {
     /// The data center
     #[arg(long)]
     dc: DcId,
+    /// A data center and its main host, once for each of a platform that has a member of the control plane in every
+    /// data center: the agent then runs the one here
+    #[arg(long = "member", value_name = "DC=IP", value_parser = member)]
+    members: Vec<(DcId, IpAddr)>,
+}
+
+fn member(text: &str) -> Result<(DcId, IpAddr), String> {
+    let (dc, host) = text.split_once('=').ok_or("write DC=IP")?;
+    Ok((DcId::new(dc).map_err(|e| e.to_string())?, host.parse().map_err(|e| format!("{host}: {e}"))?))
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
-    let control = context.controls()?;
+    let control = context.required_controls()?;
     let options = Options::new(args.dc.clone(), control, context.data().to_owned());
-    let options = options.map_err(|e| Failure::because("cannot tell which program this is", &e))?;
+    let mut options = options.map_err(|e| Failure::because("cannot tell which program this is", &e))?;
+    options.members = args.members.iter().cloned().collect();
     context.block_on_threads(THREADS, async {
         let listen = |kind| signal(kind).map_err(|e| Failure::because("cannot listen for signals", &e));
         let mut terminate = listen(SignalKind::terminate())?;

@@ -12,6 +12,9 @@ use crate::logging;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  dujiang control --data /var/lib/dujiang --listen 127.0.1.1:7000")]
 pub struct Args {
+    /// Its name among several control servers
+    #[arg(long, default_value = "control")]
+    name: String,
     /// Where to listen
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
@@ -27,7 +30,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     std::fs::create_dir_all(&folder)
         .map_err(|e| Failure::because(format!("cannot create {}", folder.display()), &e))?;
     let store = args.store.clone().unwrap_or_else(|| format!("redb:{}", folder.join("store.redb").display()));
-    let options = Options { listen: args.listen, store, timing: dujiang_unit::Timing::default() };
+    let options = Options {
+        name: args.name.clone(),
+        listen: args.listen,
+        store,
+        timing: dujiang_unit::Timing::default(),
+    };
     context.block_on(async {
         dujiang_control::serve(options)
             .await

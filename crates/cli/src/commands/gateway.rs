@@ -61,7 +61,7 @@ impl FromStr for Where {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
     let options = Options {
-        control: context.controls()?,
+        control: context.required_controls()?,
         listen: args.listen,
         mesh: args.mesh,
         admin: args.admin,

@@ -69,6 +69,11 @@ pub fn render(status: &Status, paint: Paint) -> String {
     let mut out = units(status).render(paint);
     out.push('\n');
     out.push_str(&data_centers(status).render(paint));
+    if status.agents.keys().any(|dc| dc.as_str() == status.leader) {
+        let _ = writeln!(out, "the control server of {} leads", paint.bold(&status.leader));
+    } else if status.leader.is_empty() {
+        let _ = writeln!(out, "{}", paint.red("no control server leads"));
+    }
     for operation in &status.operations {
         let last = operation.status.steps.last();
         let last = last.map_or_else(String::new, |step| format!(": {} ({})", step.name, step.reason));

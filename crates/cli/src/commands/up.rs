@@ -23,11 +23,16 @@ stops everything in order and leaves the data; the next `up` resumes with it, al
 Examples:
   dujiang up -f examples/two-regions.yaml
   dujiang up -f examples/two-regions.yaml --detach && dujiang status
+  dujiang up -f examples/two-regions.yaml --ha
   dujiang up                                       resumes with the manifest used last")]
 pub struct Args {
     /// The manifest [default: the one used last in this folder]
     #[arg(short = 'f', long = "filename", value_name = "MANIFEST")]
     manifest: Option<PathBuf>,
+    /// Run a control server and a member of etcd in every data center, so that the control plane survives the loss
+    /// of any one of them; the same as `control: { store: etcd }` in the manifest. Later runs remember it
+    #[arg(long)]
+    ha: bool,
     /// Return once it serves; it runs on in the background until `dujiang down`
     #[arg(short, long)]
     detach: bool,
@@ -41,7 +46,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let options = Options { manifest: args.manifest.clone(), data: context.data().to_owned() };
+    let options = Options { manifest: args.manifest.clone(), data: context.data().to_owned(), ha: args.ha };
     if args.detach {
         return match detach(&options)? {
             Some(summary) => {
@@ -123,6 +128,9 @@ fn detach(options: &Options) -> Result<Option<report::Summary>, Failure> {
     command.args(["up", "--supervise"]).arg("--data").arg(&options.data);
     if let Some(manifest) = &options.manifest {
         command.arg("-f").arg(manifest);
+    }
+    if options.ha {
+        command.arg("--ha");
     }
     // It does not keep a folder busy that is not its own.
     let home = options.data.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/"));

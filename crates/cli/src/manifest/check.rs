@@ -11,7 +11,8 @@ use dujiang_types::unit::Durability;
 use dujiang_types::{AppId, DcId, UnitId};
 use nix::unistd::{AccessFlags, access};
 
-use super::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, UnitDraft};
+use super::MEMBERS_MIN;
+use super::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, StoreKind, UnitDraft};
 use super::fields::At;
 use super::mistake::{Mistakes, nearest};
 use super::tree::Place;
@@ -137,6 +138,12 @@ fn unique<'a, T: Display + Eq + Ord + 'a>(
 fn addresses(draft: &Draft, mistakes: &mut Mistakes) {
     const RIGHT: &str =
         "take one of 127.0.0.0/8, or write `allow_non_loopback: true` at the top if others may reach it";
+    if draft.store == StoreKind::Etcd && draft.data_centers.len() < MEMBERS_MIN {
+        let wrong = format!("`store: etcd` with {} data centers", draft.data_centers.len());
+        let right =
+            format!("it takes {MEMBERS_MIN} members to survive the loss of one; or write `store: redb`");
+        mistakes.add(draft.control_at, wrong, right);
+    }
     if let Some(control) = &draft.control {
         if control.value.port() == 0 {
             mistakes.add(control.at, "`listen` has port 0", "name the port, for example 127.0.1.1:7000");
@@ -353,9 +360,9 @@ fn ports(draft: &Draft, mistakes: &mut Mistakes) {
     }
 }
 
-/// What every data center has at the same ports.
-fn fixed_addresses(network: &At<dujiang_types::platform::Network>) -> [(SocketAddr, &'static str); 3] {
-    // Only the network matters for these three.
+/// What every data center has at the same ports, some of it only with a control server in each.
+fn fixed_addresses(network: &At<dujiang_types::platform::Network>) -> [(SocketAddr, &'static str); 6] {
+    // Only the network matters for these.
     let gateway = GatewaySpec { port: 0, threads: 1 };
     let region = dujiang_types::RegionId::new("any");
     let region = region.unwrap_or_else(|_| unreachable!("a constant that is a name"));
@@ -364,6 +371,12 @@ fn fixed_addresses(network: &At<dujiang_types::platform::Network>) -> [(SocketAd
         (spec.agent_address(), "agent"),
         (spec.mesh_address(), "gateway (for other gateways)"),
         (spec.gateway_admin_address(), "gateway (for health checks)"),
+        (SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_CONTROL), "control server"),
+        (SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_ETCD), "etcd member"),
+        (
+            SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_ETCD_PEER),
+            "etcd member (for other members)",
+        ),
     ]
 }
 

@@ -25,6 +25,10 @@ pub struct Draft {
     pub allow_non_loopback: bool,
     /// `control.listen`
     pub control: Option<At<SocketAddr>>,
+    /// `control.store`
+    pub store: StoreKind,
+    /// Where `control` stands.
+    pub control_at: Place,
     /// `regions`
     pub regions: Vec<At<RegionId>>,
     /// All data centers of all regions.
@@ -35,6 +39,15 @@ pub struct Draft {
     pub units: Vec<UnitDraft>,
     /// Where `units` stands.
     pub units_at: Place,
+}
+
+/// Where the records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In a file of the one control server.
+    Redb,
+    /// In etcd, with a member in every data center.
+    Etcd,
 }
 
 /// One data center.
@@ -109,10 +122,7 @@ impl Draft {
         const FIELDS: &[&str] =
             &["platform", "allow_non_loopback", "control", "regions", "applications", "units"];
         let fields = Fields::of(root, "the manifest", FIELDS, mistakes)?;
-        let control = fields.required("control", "{ listen: 127.0.1.1:7000 }", mistakes).and_then(|node| {
-            let fields = Fields::of(node, "`control`", &["listen"], mistakes)?;
-            fields.parsed("listen", "127.0.1.1:7000", mistakes)
-        });
+        let (store, control) = read_control(&fields, mistakes);
         let (regions, data_centers) = read_regions(&fields, mistakes);
         let applications = fields.items("applications", "[{ name: bank, ... }]", mistakes);
         let units = fields.items("units", "[{ name: unit-1, ... }]", mistakes);
@@ -120,6 +130,8 @@ impl Draft {
             platform: fields.parsed("platform", "two-regions", mistakes),
             allow_non_loopback: read_flag(&fields, "allow_non_loopback", mistakes),
             control,
+            store,
+            control_at: fields.place("control"),
             regions,
             data_centers,
             applications: applications.iter().filter_map(|n| ApplicationDraft::read(n, mistakes)).collect(),
@@ -127,6 +139,18 @@ impl Draft {
             units_at: fields.place("units"),
         })
     }
+}
+
+/// With a server in every data center there is nothing to say about where they listen.
+fn read_control(fields: &Fields<'_>, mistakes: &mut Mistakes) -> (StoreKind, Option<At<SocketAddr>>) {
+    const STORES: &[(&str, StoreKind)] = &[("redb", StoreKind::Redb), ("etcd", StoreKind::Etcd)];
+    let control = fields.required("control", "{ listen: 127.0.1.1:7000 }", mistakes);
+    let control = control.and_then(|node| Fields::of(node, "`control`", &["listen", "store"], mistakes));
+    let Some(control) = control else { return (StoreKind::Redb, None) };
+    let store = control.optional("store").and_then(|_| control.choice("store", STORES, mistakes));
+    let store = store.unwrap_or(StoreKind::Redb);
+    let listens = store == StoreKind::Redb || control.optional("listen").is_some();
+    (store, if listens { control.parsed("listen", "127.0.1.1:7000", mistakes) } else { None })
 }
 
 fn read_flag(fields: &Fields<'_>, name: &str, mistakes: &mut Mistakes) -> bool {

@@ -15,7 +15,7 @@ use dujiang_types::unit::UnitSpec;
 use dujiang_types::{AppId, DcId, PlatformId, UnitId};
 
 use self::check::Programs;
-use self::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, UnitDraft};
+use self::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, StoreKind, UnitDraft};
 use self::mistake::{Mistakes, Refused};
 use self::tree::Place;
 
@@ -24,8 +24,8 @@ use self::tree::Place;
 pub struct Manifest {
     /// Name of the platform.
     pub platform: PlatformId,
-    /// Where the control plane listens.
-    pub control: SocketAddr,
+    /// The control plane.
+    pub control: ControlPlane,
     /// Data centers.
     pub data_centers: BTreeMap<DcId, DataCenterSpec>,
     /// Applications.
@@ -34,10 +34,35 @@ pub struct Manifest {
     pub units: BTreeMap<UnitId, UnitSpec>,
 }
 
+/// How the control plane is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlPlane {
+    /// One server beside the data centers, with its records in a file.
+    One(SocketAddr),
+    /// A server and a member of etcd in every data center.
+    Everywhere,
+}
+
+/// Fewer members than this do not survive the loss of one.
+pub const MEMBERS_MIN: usize = 3;
+
 /// A manifest is written by hand: larger than this, it is some other file.
 const BYTES_MAX: u64 = 1 << 20;
 
 impl Manifest {
+    /// URLs of the control servers; that of `near` first, if it has one.
+    pub fn control_urls(&self, near: Option<&DcId>) -> Vec<String> {
+        let address = match self.control {
+            ControlPlane::One(address) => return vec![format!("http://{address}")],
+            ControlPlane::Everywhere => {
+                |dc: &DataCenterSpec| SocketAddr::new(dc.main_host(), DataCenterSpec::PORT_CONTROL)
+            }
+        };
+        let mut dcs: Vec<_> = self.data_centers.iter().collect();
+        dcs.sort_by_key(|(dc, _)| Some(*dc) != near);
+        dcs.into_iter().map(|(_, spec)| format!("http://{}", address(spec))).collect()
+    }
+
     /// Reads and judges a file. Returns the manifest with the text it was read from.
     pub fn read(file: &Path, programs: &Programs) -> Result<(Self, String), Refused> {
         let refuse = |wrong: String, right: &str| {
@@ -98,7 +123,10 @@ impl Draft {
     fn finish(self) -> Option<Manifest> {
         Some(Manifest {
             platform: self.platform?.value,
-            control: self.control?.value,
+            control: match self.store {
+                StoreKind::Redb => ControlPlane::One(self.control?.value),
+                StoreKind::Etcd => ControlPlane::Everywhere,
+            },
             data_centers: self
                 .data_centers
                 .into_iter()

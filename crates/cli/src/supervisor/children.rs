@@ -1,6 +1,7 @@
 //! The supervisor's children: the control plane and one agent per data center, kept running.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use futures_util::future::join_all;
 use super::folder::Folder;
 use super::processes::{self, ENV_DATA, ENV_DC};
 use crate::failure::Failure;
-use crate::manifest::Manifest;
+use crate::manifest::{ControlPlane, Manifest};
 
 /// Between two looks at the marks of switched-off data centers: shorter than the pause before a restart.
 pub const POWER_LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -31,7 +32,6 @@ pub struct Children {
     folder: Folder,
     program: PathBuf,
     build: String,
-    control_url: String,
     http: reqwest::Client,
     control: Option<Keeper>,
     agents: BTreeMap<DcId, Agent>,
@@ -46,7 +46,7 @@ enum Agent {
 
 impl Children {
     /// Nothing is started yet.
-    pub fn new(folder: &Folder, manifest: &Manifest) -> Result<Self, Failure> {
+    pub fn new(folder: &Folder) -> Result<Self, Failure> {
         let program =
             std::env::current_exe().map_err(|e| Failure::because("cannot tell which program this is", &e))?;
         let build = build_of(&program);
@@ -55,34 +55,34 @@ impl Children {
             folder: folder.clone(),
             program,
             build,
-            control_url: format!("http://{}", manifest.control),
             http: http.map_err(|e| Failure::because("cannot make an HTTP client", &e))?,
             control: None,
             agents: BTreeMap::new(),
         })
     }
 
-    /// The control plane's URL.
-    pub fn control_url(&self) -> &str {
-        &self.control_url
-    }
-
     /// Starts the control plane, or adopts the one that survived.
-    pub fn start_control(&mut self, manifest: &Manifest) {
+    pub fn start_control(&mut self, listen: SocketAddr) {
         let data = self.folder.path();
-        let args = ["control".to_owned(), "--listen".to_owned(), manifest.control.to_string()];
+        let args = ["control".to_owned(), "--listen".to_owned(), listen.to_string()];
         let mut spec = self.spec("control", args.into(), BTreeMap::new());
         spec.log = data.join("log/control.log");
-        spec.ready = Some(format!("{}/readyz", self.control_url));
+        spec.ready = Some(format!("http://{listen}/readyz"));
         self.control = Some(Keeper::start(spec, self.http.clone()));
     }
 
     /// Starts the agents of all data centers, or adopts those that survived.
     pub fn start_agents(&mut self, manifest: &Manifest) {
         for dc in manifest.data_centers.keys() {
-            let args = ["agent", "--dc", dc.as_str(), "--control", &self.control_url].map(str::to_owned);
+            let control = manifest.control_urls(Some(dc)).join(",");
+            let mut args = ["agent", "--dc", dc.as_str(), "--control", &control].map(str::to_owned).to_vec();
+            if manifest.control == ControlPlane::Everywhere {
+                let members = manifest.data_centers.iter();
+                let members = members.map(|(dc, spec)| format!("--member={dc}={}", spec.main_host()));
+                args.extend(members);
+            }
             let env = BTreeMap::from([(ENV_DC.to_owned(), dc.to_string())]);
-            let mut spec = self.spec(&format!("agent-{dc}"), args.into(), env);
+            let mut spec = self.spec(&format!("agent-{dc}"), args, env);
             spec.log = self.folder.path().join("dc").join(dc.as_str()).join("log/agent.log");
             self.agents.insert(dc.clone(), Agent::Off(spec));
         }

@@ -114,6 +114,17 @@ impl Folder {
         self.path.join("run/power-off").join(dc.as_str())
     }
 
+    /// True if the records are in a file here.
+    pub fn has_redb(&self) -> bool {
+        self.path.join("control/store.redb").exists()
+    }
+
+    /// True if the records are in members of etcd here.
+    pub fn has_etcd(&self) -> bool {
+        let dcs = fs::read_dir(self.path.join("dc"));
+        dcs.is_ok_and(|mut dcs| dcs.any(|dc| dc.is_ok_and(|dc| dc.path().join("etcd").exists())))
+    }
+
     /// Takes the lock a supervisor holds as long as it lives. `Err(pid)` if another one holds it.
     pub fn lock(&self) -> Result<Result<Lock, u32>, Failure> {
         let path = self.path.join("run/supervisor.lock");

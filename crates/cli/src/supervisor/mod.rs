@@ -25,17 +25,20 @@ use crate::client::Client;
 use crate::commands::version::VERSION;
 use crate::failure::Failure;
 use crate::logging;
-use crate::manifest::Manifest;
 use crate::manifest::check::Programs;
+use crate::manifest::{ControlPlane, MEMBERS_MIN, Manifest};
 use crate::platform::Running;
 
-/// The control plane opens a file and listens.
-const CONTROL_START_MAX: Duration = Duration::from_secs(15);
+/// The control plane opens a file and listens, or three members of etcd find each other.
+const CONTROL_START_MAX: Duration = Duration::from_secs(30);
 /// Databases are made, cloned or recovered meanwhile. Longer than this something is wrong, or it is a large platform
 /// that goes on starting by itself.
 const SERVE_MAX: Duration = Duration::from_secs(180);
 /// Folders under which distributions put PostgreSQL, one per major version.
 const POSTGRES_ROOT: &str = "/usr/lib/postgresql";
+
+/// etcd from the distribution.
+const ETCD: &str = "/usr/bin/etcd";
 
 /// What to run and where.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub struct Options {
     pub manifest: Option<PathBuf>,
     /// The folder.
     pub data: PathBuf,
+    /// Run a control server and a member of etcd in every data center, whatever the manifest says.
+    pub ha: bool,
 }
 
 /// How a supervisor's run ended.
@@ -59,7 +64,7 @@ pub enum Outcome {
 pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Failure> {
     let began = Instant::now();
     let mut signals = Signals::new()?;
-    let (manifest, text) = read_manifest(options)?;
+    let (mut manifest, text) = read_manifest(options)?;
     check_postgres(Path::new(POSTGRES_ROOT))?;
     let folder = Folder::prepare(&options.data)?;
     let lock = match folder.lock()? {
@@ -71,6 +76,10 @@ pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Fail
         folder::open_log(&log).map_err(|e| Failure::because(format!("cannot open {}", log.display()), &e))?;
     logging::to_file(file);
     tracing::info!(version = VERSION, platform = %manifest.platform, data = %folder.path().display(), "the supervisor begins");
+    if options.ha || folder.has_etcd() {
+        manifest.control = ControlPlane::Everywhere;
+    }
+    check_control(&manifest, &folder)?;
     ports::check(&manifest, folder.path())?;
     let supervisor = Supervisor::new(folder, manifest, lock)?;
     let result = tokio::select! {
@@ -109,6 +118,32 @@ fn check_postgres(root: &Path) -> Result<(), Failure> {
     }
     Err(Failure::failed(format!("PostgreSQL is not installed: there is no {}/*/bin/initdb", root.display()))
         .hint("install it from the distribution: scripts/install-deps, or `apt-get install postgresql`"))
+}
+
+/// A platform keeps the store it was begun with: its records are there and nowhere else.
+fn check_control(manifest: &Manifest, folder: &Folder) -> Result<(), Failure> {
+    if manifest.control != ControlPlane::Everywhere {
+        return Ok(());
+    }
+    if folder.has_redb() {
+        return Err(Failure::usage(format!(
+            "the platform in {} keeps its records in a file",
+            folder.path().display()
+        ))
+        .hint(
+            "a control server in every data center takes a new platform: name another folder with --data DIR",
+        ));
+    }
+    let data_centers = manifest.data_centers.len();
+    if data_centers < MEMBERS_MIN {
+        return Err(Failure::usage(format!("--ha with {data_centers} data centers"))
+            .hint(format!("it takes {MEMBERS_MIN} members of etcd to survive the loss of one")));
+    }
+    if !Path::new(ETCD).exists() {
+        return Err(Failure::failed(format!("etcd is not installed: there is no {ETCD}"))
+            .hint("install it from the distribution: `apt-get install etcd-server`"));
+    }
+    Ok(())
 }
 
 /// The signals that mean "end in order".
@@ -155,8 +190,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(folder: Folder, manifest: Manifest, lock: Lock) -> Result<Self, Failure> {
-        let children = Children::new(&folder, &manifest)?;
-        let client = Client::new(children.control_url())?;
+        let children = Children::new(&folder)?;
+        let client = Client::new(&manifest.control_urls(None))?;
         Ok(Self { folder, manifest, client, children: RefCell::new(children), _lock: lock })
     }
 
@@ -167,8 +202,9 @@ impl Supervisor {
         reporter.say("putting what the manifest says");
         readiness::apply(&self.client, &self.manifest).await?;
         self.write_manifest(text)?;
-        children::stop_strangers(&self.folder, &self.manifest).await;
-        self.children.borrow_mut().start_agents(&self.manifest);
+        if matches!(self.manifest.control, ControlPlane::One(_)) {
+            self.start_agents().await;
+        }
         let power = async {
             loop {
                 sleep(POWER_LOOK_EVERY).await;
@@ -201,7 +237,7 @@ impl Supervisor {
             version: VERSION.to_owned(),
             program: std::env::current_exe().unwrap_or_default(),
             supervisor: std::process::id(),
-            control: self.client.base().to_owned(),
+            control: self.client.servers().to_vec(),
             platform: self.manifest.platform.to_string(),
         };
         let path = Running::path(self.folder.path());
@@ -209,17 +245,34 @@ impl Supervisor {
             .map_err(|e| Failure::because(format!("cannot write {}", path.display()), &e))
     }
 
+    async fn start_agents(&self) {
+        children::stop_strangers(&self.folder, &self.manifest).await;
+        self.children.borrow_mut().start_agents(&self.manifest);
+    }
+
+    /// With a server in every data center the agents run them, and so have to be there first.
     async fn start_control(&self, reporter: &Reporter) -> Result<(), Failure> {
-        self.children.borrow_mut().start_control(&self.manifest);
+        match self.manifest.control {
+            ControlPlane::One(listen) => self.children.borrow_mut().start_control(listen),
+            ControlPlane::Everywhere => self.start_agents().await,
+        }
         let deadline = Instant::now() + CONTROL_START_MAX;
         loop {
             reporter.say("waiting for the control plane");
             let answered = self.client.get::<Status>("/v1/status").await;
-            let Err(failure) = answered else { return Ok(()) };
+            let failure = match answered {
+                Ok(status) if !status.leader.is_empty() => return Ok(()),
+                Ok(_) => Failure::unreachable("no control server leads"),
+                Err(failure) => failure,
+            };
             let trouble = self.children.borrow().control_trouble();
             if Instant::now() > deadline || !failure.is_unreachable() {
                 let why = trouble.unwrap_or_else(|| failure.message().to_owned());
-                let log = self.folder.path().join("log/control.log");
+                let log = match self.manifest.control {
+                    ControlPlane::One(_) => "log/control.log",
+                    ControlPlane::Everywhere => "dc/*/log/{control,etcd}.log",
+                };
+                let log = self.folder.path().join(log);
                 return Err(Failure::failed(format!("the control plane did not start: {why}"))
                     .hint(format!("its log says why: {}", log.display())));
             }
@@ -272,7 +325,7 @@ impl Supervisor {
             platform: self.manifest.platform.to_string(),
             data_centers: self.manifest.data_centers.len(),
             units: self.manifest.units.len(),
-            control: self.client.base().to_owned(),
+            control: self.client.servers().join(" "),
             gateways,
             data: self.folder.path().to_owned(),
             payment,

@@ -7,15 +7,28 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 
 use dujiang_agent::proc;
+use dujiang_types::platform::DataCenterSpec;
 
 use crate::failure::Failure;
-use crate::manifest::Manifest;
+use crate::manifest::{ControlPlane, Manifest};
 use crate::supervisor::processes;
 
 /// Every address the platform's processes will listen on, with what it is for.
 pub fn addresses(manifest: &Manifest) -> BTreeMap<SocketAddr, String> {
-    let mut all = BTreeMap::from([(manifest.control, "the control plane".to_owned())]);
+    let mut all = BTreeMap::new();
+    if let ControlPlane::One(address) = manifest.control {
+        all.insert(address, "the control plane".to_owned());
+    }
     for (dc, spec) in &manifest.data_centers {
+        if manifest.control == ControlPlane::Everywhere {
+            let main = |port| SocketAddr::new(spec.main_host(), port);
+            all.insert(main(DataCenterSpec::PORT_CONTROL), format!("the control server of {dc}"));
+            all.insert(main(DataCenterSpec::PORT_ETCD), format!("the etcd member of {dc}"));
+            all.insert(
+                main(DataCenterSpec::PORT_ETCD_PEER),
+                format!("the etcd member of {dc}, for the others"),
+            );
+        }
         all.insert(spec.agent_address(), format!("the agent of {dc}"));
         all.insert(spec.gateway_address(), format!("the gateway of {dc}"));
         all.insert(spec.mesh_address(), format!("the gateway of {dc}, for other gateways"));

@@ -10,7 +10,7 @@ use dujiang_types::Code;
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
 
 use super::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, not_leading};
 use crate::metrics::RequestLabels;
 
 /// Longest a request may take before its sender is told that the outcome is not known: a body's ten seconds and as
@@ -51,6 +51,16 @@ fn method_label(method: &Method) -> &'static str {
         Method::POST => "POST",
         Method::DELETE => "DELETE",
         _ => "other",
+    }
+}
+
+/// Only the server that leads takes what changes something. Reports are for all of them.
+pub(super) async fn leader_writes(State(app): State<App>, request: Request, next: Next) -> Response {
+    let reads = request.method().is_safe() || request.uri().path().ends_with("/report");
+    if reads || app.shared.leader.leads().is_some() {
+        next.run(request).await
+    } else {
+        not_leading().into_response()
     }
 }
 

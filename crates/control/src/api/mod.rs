@@ -81,6 +81,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     router
         .method_not_allowed_fallback(around::method_not_allowed)
         .fallback(around::not_found)
+        .layer(middleware::from_fn_with_state(app.clone(), around::leader_writes))
         .layer(middleware::from_fn(around::to_the_end))
         .layer(middleware::from_fn(around::as_problem))
         .layer(middleware::from_fn_with_state(app.clone(), around::account))

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use dujiang_types::api::{AgentReply, AgentReport, GatewayReportRequest, Lease};
 use dujiang_types::unit::{UnitSpec, UnitStatus};
-use dujiang_types::{Code, DcId, Epoch, Kind, Problem, UnitId};
+use dujiang_types::{Code, DcId, Epoch, Kind, Problem, Revision, UnitId};
 use dujiang_unit::lease;
 
 use super::App;
@@ -34,30 +34,35 @@ pub(super) async fn agent(
         return Err(ApiError::invalid(format!("session: 1 to {SESSION_LEN_MAX} bytes")));
     }
     let renew = report.renew.clone();
+    let term = app.shared.leader.leads();
     // One that was overtaken says nothing about now, so nothing is granted on its word.
     let current = app.shared.observed().agent(report, Instant::now());
     let mut leases = BTreeMap::new();
     if current {
         app.shared.wake.notify_one();
-        for (unit, epoch) in renew {
-            if grant(&app, &dc, &unit, epoch).await? {
+        // Who does not lead takes reports to be ready, and grants nothing.
+        for (unit, epoch) in renew.into_iter().filter(|_| term.is_some()) {
+            if grant(&app, term, &dc, &unit, epoch).await? {
                 leases.insert(unit, Lease { epoch, ttl_ms: app.shared.timing.lease_ms });
             }
         }
     }
-    Ok(axum::Json(AgentReply { leases, revision: app.shared.records().revision }))
+    Ok(axum::Json(AgentReply { leads: term.is_some(), leases, revision: app.shared.records().revision }))
 }
 
 /// Grants if the committed record allows it. Remembered before it is answered, so that nobody else is promoted
 /// before it has run out.
-async fn grant(app: &App, dc: &DcId, unit: &UnitId, epoch: Epoch) -> ApiResult<bool> {
+async fn grant(app: &App, term: Option<Revision>, dc: &DcId, unit: &UnitId, epoch: Epoch) -> ApiResult<bool> {
     if !app.shared.records().units.contains_key(unit) {
         return Ok(false);
     }
     let cell = app.shared.unit(unit);
     let mut memory = cell.turn.lock().await;
     let record = app.shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
-    let granted = record.is_some_and(|record| lease::may_grant(&record, dc, epoch));
+    // Asked again after whatever the store took: a lease granted later than this server leads is one the next leader
+    // does not count with.
+    let leads = app.shared.leader.leads() == term;
+    let granted = leads && record.is_some_and(|record| lease::may_grant(&record, dc, epoch));
     if granted {
         memory.last_grant_ms = app.shared.now_ms();
         app.shared.metrics.leases_granted.inc();

@@ -22,6 +22,9 @@ const EVENTS_MAX: usize = 64;
 /// A reader that takes nothing for so long is dropped; it can resume from where it was.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
+/// How often a stream looks whether its server is still in touch with the store.
+const TOUCH_LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// Ends the connection a request came by; put into each request by the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hangup(pub(crate) Arc<Notify>);
@@ -58,12 +61,14 @@ impl Sender {
         }
     }
 
-    /// Resolves when the reader is gone or the server shuts down, so that a producer with nothing to send notices.
+    /// Resolves when the reader is gone, the server shuts down or the store does not answer, so that a producer with
+    /// nothing to send notices.
     pub(super) async fn closed(&self) {
         let mut closing = self.app.shared.closing.subscribe();
         tokio::select! {
             () = self.events.closed() => {}
             _ = closing.wait_for(|closing| *closing) => {}
+            () = out_of_touch(&self.app) => {}
         }
     }
 }
@@ -74,12 +79,25 @@ impl Drop for Sender {
     }
 }
 
+/// Resolves when the reader is better served elsewhere: what comes from a store that does not answer is long past.
+async fn out_of_touch(app: &App) {
+    while app.shared.leader.is_in_touch() {
+        tokio::time::sleep(TOUCH_LOOK_EVERY).await;
+    }
+}
+
 /// Answers with a stream that `produce` feeds until it ends or the reader is gone.
 pub(super) fn respond<P, F>(app: &App, hangup: Option<Hangup>, produce: P) -> ApiResult<Response>
 where
     P: FnOnce(Sender) -> F,
     F: Future<Output = Result<(), Gone>> + Send + 'static,
 {
+    if !app.shared.leader.is_in_touch() {
+        return Err(ApiError::new(
+            Code::StoreUnavailable,
+            "the store does not answer; ask another control server",
+        ));
+    }
     let permit = Arc::clone(&app.shared.streams).try_acquire_owned().map_err(|_| {
         let mut error = ApiError::new(Code::Overloaded, "too many watches are being served; try again later");
         error.0.retry_after = Some(1);

@@ -89,10 +89,38 @@ impl Plane {
         }
     }
 
-    /// Starts it over the same store.
+    /// Starts it over the same store, and waits until it decides.
     pub(crate) async fn revive(&mut self) {
+        self.start_beside("control").await;
+        self.until_it_leads().await;
+    }
+
+    /// Starts it over a store that another one may be deciding over.
+    async fn start_beside(&mut self, name: &str) {
         let listen = "127.0.0.1:0".parse().unwrap();
-        self.control = Some(Control::start(self.open_store().await, listen, timing()).await.unwrap());
+        let store = self.open_store().await;
+        self.control = Some(Control::start(store, name.to_owned(), listen, timing()).await.unwrap());
+    }
+
+    /// Another control plane over the same store.
+    pub(crate) async fn another(&self, name: &str) -> Self {
+        let (store, client) = (self.store.clone(), self.client.clone());
+        let mut plane = Self { control: None, store, _folder: None, client };
+        plane.start_beside(name).await;
+        plane
+    }
+
+    pub(crate) async fn leads(&self) -> bool {
+        let text = self.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        text.lines().any(|line| line == "dujiang_control_leads 1")
+    }
+
+    pub(crate) async fn until_it_leads(&self) {
+        let began = Instant::now();
+        while !self.leads().await {
+            assert!(began.elapsed() < DEADLINE, "it does not come to lead");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) async fn shutdown(mut self) {

@@ -231,6 +231,10 @@ impl Store for EtcdStore {
         }
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn revision(&self) -> Result<Revision> {
         // Any read tells the revision; this one reads no value and, not being served by one member alone, is as
         // fresh as any read.

@@ -144,6 +144,10 @@ impl Store for RedbStore {
         self.ask(|answer| Command::Revoke(lease, answer)).await
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn revision(&self) -> Result<Revision> {
         Ok(*self.shared.revision.borrow())
     }

@@ -4,6 +4,7 @@
 
 mod drills;
 mod garbage;
+mod ha;
 mod lifecycle;
 mod moves;
 mod signals;

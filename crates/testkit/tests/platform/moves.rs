@@ -1,6 +1,5 @@
 //! Planned moves: nobody notices; and a control plane killed in the middle of each of their steps.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dujiang_testkit::cluster::{Cluster, PATIENCE};
@@ -12,6 +11,9 @@ use dujiang_types::{DcId, UnitId};
 use tokio::time::Instant;
 
 use crate::{RATE, assert_clean, cluster, dc, unit};
+
+/// Moves that may end before the phase in which the control plane is to be killed.
+const ATTEMPTS_MAX: u32 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_fail_no_request_and_survive_a_control_plane_killed_at_every_step() {
@@ -28,20 +30,24 @@ async fn moves_fail_no_request_and_survive_a_control_plane_killed_at_every_step(
     assert_eq!(report.load.total.unknown, 0);
 
     let load = cluster.load(RATE, Mix::default(), 6).await.unwrap();
-    let mut hit = BTreeSet::new();
     for phase in ["holding", "sealing", "promoting", "serving"] {
-        // A move interrupted early may be called off, so where the unit is is not known beforehand.
-        let status = cluster.serving().await.unwrap();
-        let to = if status.units[&unit(1)].unit.status.home == dc(0) { dc(1) } else { dc(0) };
-        if kill_control_at(&cluster, &unit(1), &to, phase).await {
-            hit.insert(phase);
+        let mut attempts = 0;
+        loop {
+            // A move interrupted early may be called off, so where the unit is is not known beforehand.
+            let status = cluster.serving().await.unwrap();
+            let to = if status.units[&unit(1)].unit.status.home == dc(0) { dc(1) } else { dc(0) };
+            let hit = kill_control_at(&cluster, &unit(1), &to, phase).await;
+            cluster.whole().await.unwrap();
+            if hit {
+                break;
+            }
+            // On a busy machine gateways may take too long to drain, and the move ends before it gets there.
+            attempts += 1;
+            assert!(attempts < ATTEMPTS_MAX, "{phase} was not hit in {attempts} moves");
         }
-        cluster.whole().await.unwrap();
     }
     load.stop().await.unwrap();
     assert_clean(&cluster.verify().await.unwrap(), 200);
-    // A phase may be over before we see it; most are not.
-    assert!(hit.len() >= 3, "only hit {hit:?}");
 }
 
 /// Asks for a move, kills the control plane as soon as the record shows the phase, and waits until the operation is

@@ -1,0 +1,115 @@
+//! This data center's member of a control plane that lives in the data centers it looks after: a member of etcd, and
+//! a control server over it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dujiang_types::DcId;
+use dujiang_types::platform::DataCenterSpec;
+
+use super::{Folder, Options};
+use crate::process::{Keeper, Spec};
+
+/// How long the control server may take to finish its answers, and etcd to close its files.
+const GRACE: Duration = Duration::from_secs(5);
+/// etcd from the distribution.
+const ETCD: &str = "/usr/bin/etcd";
+/// Between data centers a message takes some ten milliseconds; five lost heartbeats begin an election.
+const HEARTBEAT_MS: u32 = 100;
+const ELECTION_MS: u32 = 600;
+/// History that watches can be resumed in. Everyone who watches lists again when it is gone.
+const HISTORY_KEPT: &str = "10m";
+/// What the records may take on disk: a thousand times what a large platform has. Beyond it etcd takes only deletions.
+const QUOTA_BYTES: u64 = 512 << 20;
+
+/// The two processes, kept running.
+#[derive(Debug)]
+pub(super) struct Member {
+    etcd: Keeper,
+    control: Keeper,
+}
+
+impl Member {
+    /// Starts both, or adopts what survived. `members` are the main hosts of all data centers.
+    pub(super) fn start(
+        options: &Options,
+        members: &BTreeMap<DcId, IpAddr>,
+        folder: &Folder,
+        client: &reqwest::Client,
+    ) -> Option<Self> {
+        let host = *members.get(&options.dc)?;
+        let keep = |spec| Keeper::start(spec, client.clone());
+        let spec = Processes { options, folder, host };
+        Some(Self { etcd: keep(spec.etcd(members)), control: keep(spec.control()) })
+    }
+
+    /// Ends both, the control server first.
+    pub(super) async fn stop(self) {
+        self.control.stop(GRACE).await;
+        self.etcd.stop(GRACE).await;
+    }
+}
+
+struct Processes<'a> {
+    options: &'a Options,
+    folder: &'a Folder,
+    host: IpAddr,
+}
+
+impl Processes<'_> {
+    fn etcd(&self, members: &BTreeMap<DcId, IpAddr>) -> Spec {
+        let url = |host: IpAddr, port| format!("http://{}", SocketAddr::new(host, port));
+        let peer = |host| url(host, DataCenterSpec::PORT_ETCD_PEER);
+        let own_client = url(self.host, DataCenterSpec::PORT_ETCD);
+        let cluster: Vec<String> = members.iter().map(|(dc, host)| format!("{dc}={}", peer(*host))).collect();
+        let args = [
+            ("--name", self.options.dc.to_string()),
+            ("--data-dir", self.folder.dc.join("etcd").display().to_string()),
+            ("--listen-client-urls", own_client.clone()),
+            ("--advertise-client-urls", own_client.clone()),
+            ("--listen-peer-urls", peer(self.host)),
+            ("--initial-advertise-peer-urls", peer(self.host)),
+            ("--initial-cluster", cluster.join(",")),
+            ("--initial-cluster-token", "dujiang".to_owned()),
+            ("--heartbeat-interval", HEARTBEAT_MS.to_string()),
+            ("--election-timeout", ELECTION_MS.to_string()),
+            ("--auto-compaction-mode", "periodic".to_owned()),
+            ("--auto-compaction-retention", HISTORY_KEPT.to_owned()),
+            ("--quota-backend-bytes", QUOTA_BYTES.to_string()),
+            ("--log-level", "warn".to_owned()),
+        ];
+        let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        self.spec("etcd", ETCD.into(), args, format!("{own_client}/health"))
+    }
+
+    fn control(&self) -> Spec {
+        let listen = SocketAddr::new(self.host, DataCenterSpec::PORT_CONTROL);
+        // Its own member only: with that gone it could do no more than hold up the others.
+        let store = format!("etcd:http://{}", SocketAddr::new(self.host, DataCenterSpec::PORT_ETCD));
+        let args = [
+            "control".to_owned(),
+            "--name".to_owned(),
+            self.options.dc.to_string(),
+            "--listen".to_owned(),
+            listen.to_string(),
+            "--store".to_owned(),
+            store,
+        ];
+        self.spec("control", self.options.program.clone(), args.into(), format!("http://{listen}/readyz"))
+    }
+
+    fn spec(&self, name: &str, program: PathBuf, args: Vec<String>, ready: String) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            program,
+            args,
+            env: self.options.env(),
+            dir: self.folder.dc.clone(),
+            log: self.folder.log().join(format!("{name}.log")),
+            record: self.folder.run().join(format!("{name}.json")),
+            ready: Some(ready),
+        }
+    }
+}
