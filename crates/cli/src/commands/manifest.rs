@@ -18,6 +18,7 @@ const EXIT_WRONG: u8 = 2;
 
 /// Work with manifests
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  dujiang manifest check examples/two-regions.yaml")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
