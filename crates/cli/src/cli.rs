@@ -9,8 +9,14 @@ use crate::commands;
 use crate::context::{Context, Globals};
 use crate::failure::Failure;
 
-/// What every help text ends with.
-const EXIT_CODES: &str = "\
+/// What the help of the whole ends with; each subcommand has examples of its own.
+const AFTER_HELP: &str = "\
+Examples:
+  dujiang up -f examples/two-regions.yaml --detach
+  dujiang status
+  dujiang move unit-1 --to chengdu-2
+  dujiang down
+
 Exit codes:
   0  done
   1  failed
@@ -26,7 +32,7 @@ Environment:
 
 /// A bank over several data centers, all of them active.
 #[derive(Debug, Parser)]
-#[command(name = "dujiang", version, about, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "dujiang", version, about, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,

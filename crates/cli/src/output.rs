@@ -37,6 +37,12 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(text.map_err(|e| Failure::because("cannot write the result as JSON", &e))?)
 }
 
+/// Writes a value as JSON on one line to stdout: for what comes one after the other and has no end.
+pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    line(text.map_err(|e| Failure::because("cannot write the result as JSON", &e))?)
+}
+
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {

@@ -131,8 +131,8 @@ async fn a_platform_outlives_its_supervisor_and_ends_in_order() {
     cluster.whole().await.unwrap();
 
     kill_supervisor(&cluster).await;
-    let said = expect(&cluster, 0, &["down"]).await;
-    assert!(said.contains("everything is stopped"), "{said}");
+    let said = expect(&cluster, 0, &["down", "-o", "json"]).await;
+    assert!(said.contains("\"stopped\": true") && said.contains("\"removed\": false"), "{said}");
     let kinds = [Kind::Control, Kind::Agent, Kind::Gateway, Kind::Guard, Kind::Application, Kind::Postmaster];
     assert!(
         kinds.iter().all(|kind| pids(&cluster, kind).is_empty()),

@@ -10,18 +10,29 @@ use dujiang_sim::{Options, Outcome, Sabotage, Scenario, run, run_many};
 /// Lines of a failing seed's story that are printed without `--trace`.
 const STORY_LINES: usize = 60;
 
+/// Seeds per scenario when neither a number nor a seed is asked for.
+const SEEDS: u64 = 100;
+
 /// Runs whole clusters in virtual time from a seed and checks every invariant after every event.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  dujiang-sim --seeds 1000                              1000 seeds of every scenario, from 1
+  dujiang-sim --scenario crashes --seed 17              that seed alone
+  dujiang-sim --scenario crashes --seed 17 --seeds 5    17 to 21
+  dujiang-sim --scenario crashes --seed 17 --trace      its whole story"
+)]
 struct Args {
-    /// How many seeds to run, per scenario.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
-    /// The seed to run (with --trace), or the first of --seeds.
-    #[arg(long)]
+    /// How many seeds to run, per scenario [default: 100; 1 with --seed or --trace].
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// The seed to run, or the first of --seeds [default: 1].
+    #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Print everything that happens in one seed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seeds")]
     trace: bool,
     /// Only this kind of trouble; all of them otherwise.
     #[arg(long)]
@@ -31,11 +42,18 @@ struct Args {
     sabotage: Option<Sabotage>,
 }
 
+impl Args {
+    /// The first seed and how many. A single one is asked for by naming it without a count, or by wanting its story.
+    fn seeds(&self) -> (u64, u64) {
+        let single = self.seed.is_some() || self.trace;
+        (self.seed.unwrap_or(1), self.seeds.unwrap_or(if single { 1 } else { SEEDS }))
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let first = args.seed.unwrap_or(1);
-    // A single seed is asked for by naming it without a count.
-    let count = if args.trace { 1 } else { args.seeds };
+    let (first, count) = args.seeds();
+    let seeds = if count == 1 { format!("seed {first}") } else { format!("{count} seeds from {first}") };
     let scenarios = args.scenario.map_or(Scenario::ALL.to_vec(), |one| vec![one]);
     let mut out = std::io::stdout().lock();
     for scenario in scenarios {
@@ -54,7 +72,7 @@ fn main() -> ExitCode {
         }
         let _ = writeln!(
             out,
-            "{scenario:?}: {count} seeds from {first}, {} writes acknowledged, {} changes of epoch, no invariant broken",
+            "{scenario:?}: {seeds}, {} writes acknowledged, {} changes of epoch, no invariant broken",
             writes.into_inner(),
             epochs.into_inner()
         );
@@ -86,5 +104,25 @@ fn tell(out: &mut impl std::io::Write, scenario: Scenario, options: &Options, ou
             "see all: cargo run -p dujiang-sim -- --scenario {name} --seed {} --trace",
             outcome.seed
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seeds(words: &str) -> (u64, u64) {
+        Args::parse_from(["dujiang-sim"].into_iter().chain(words.split_whitespace())).seeds()
+    }
+
+    #[test]
+    fn a_seed_that_is_named_is_run_alone_unless_a_count_is_given() {
+        assert_eq!(seeds(""), (1, SEEDS));
+        assert_eq!(seeds("--seeds 7"), (1, 7));
+        assert_eq!(seeds("--seed 42"), (42, 1));
+        assert_eq!(seeds("--seed 42 --seeds 7"), (42, 7));
+        assert_eq!(seeds("--seed 42 --trace"), (42, 1));
+        assert_eq!(seeds("--trace"), (1, 1));
+        assert!(Args::try_parse_from(["dujiang-sim", "--trace", "--seeds", "7"]).is_err());
     }
 }

@@ -1,14 +1,16 @@
 //! `dujiang down`
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, Format};
 use crate::platform::Running;
 use crate::progress::{Progress, confirm};
 use crate::supervisor::children;
@@ -26,6 +28,7 @@ Also stops what a killed `up` has left running.
 
 Examples:
   dujiang down
+  dujiang down -o json
   dujiang down --purge --yes        removes the data too, without asking")]
 pub struct Args {
     /// Remove the platform's folder with all data, for good
@@ -34,25 +37,51 @@ pub struct Args {
     /// Do not ask before removing data
     #[arg(long, requires = "purge")]
     yes: bool,
+    /// How to print what was done
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What was done, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+struct Done<'a> {
+    /// The platform's folder.
+    data: &'a Path,
+    /// Something ran, and does no more.
+    stopped: bool,
+    /// The folder was there, and is there no more.
+    removed: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let data = context.data();
     let Some(folder) = Folder::find(data)? else {
-        return output::line(format_args!("there is no platform in {}: nothing to do", data.display()));
+        return match args.output {
+            Format::Json => output::json(&Done { data, stopped: false, removed: false }),
+            Format::Table => {
+                output::line(format_args!("there is no platform in {}: nothing to do", data.display()))
+            }
+        };
     };
     let path = folder.path().display();
     if args.purge && !args.yes {
         confirm(&format!("This stops the platform and removes {path} with all its data, for good. Go on?"))?;
     }
-    let (_lock, ran) = context.block_on(stop(&folder))?;
+    let (_lock, stopped) = context.block_on(stop(&folder))?;
     if args.purge {
         folder.purge()?;
-        return output::line(format_args!("everything is stopped, and {path} is removed"));
     }
-    let what = if ran { "everything is stopped" } else { "nothing ran" };
-    output::line(format_args!("{what}; the data is kept in {path}"))
+    match args.output {
+        Format::Json => output::json(&Done { data: folder.path(), stopped, removed: args.purge }),
+        Format::Table if args.purge => {
+            output::line(format_args!("everything is stopped, and {path} is removed"))
+        }
+        Format::Table => {
+            let what = if stopped { "everything is stopped" } else { "nothing ran" };
+            output::line(format_args!("{what}; the data is kept in {path}"))
+        }
+    }
 }
 
 /// Stops the supervisor, or what one that was killed has left. Returns holding its lock, so that none begins now,

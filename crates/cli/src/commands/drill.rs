@@ -47,6 +47,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Drill {
     /// Kill every process of a data center, and bring it back later
+    #[command(after_help = "Examples:
+  dujiang drill dc-loss chengdu-1
+  dujiang drill dc-loss chengdu-1 --off 60s --rate 100 --strict -o json")]
     DcLoss {
         /// The data center
         dc: DcId,
@@ -57,6 +60,9 @@ enum Drill {
         common: Common,
     },
     /// Kill the database of a unit where it is at home
+    #[command(after_help = "Examples:
+  dujiang drill primary-crash unit-1
+  dujiang drill primary-crash unit-1 --rate 100 --strict -o json")]
     PrimaryCrash {
         /// The unit
         unit: UnitId,
@@ -67,6 +73,9 @@ enum Drill {
         common: Common,
     },
     /// Move a unit from data center to data center, in order
+    #[command(after_help = "Examples:
+  dujiang drill moves unit-1
+  dujiang drill moves unit-1 --count 3 --pause 5s --strict -o json")]
     Moves {
         /// The unit
         unit: UnitId,

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_types::DcId;
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{self, Paint};
+use crate::output::{self, Format, Paint};
 
 /// Between two looks for new lines.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,7 +26,8 @@ unit-1; or a part of such a name. Without it all are shown, each line after the 
 Examples:
   dujiang logs -f
   dujiang logs gateway --dc chengdu-1 -n 100
-  dujiang logs unit-1")]
+  dujiang logs unit-1
+  dujiang logs -f -o json | jq -r 'select(.dc == \"chengdu-1\").line'")]
 pub struct Args {
     /// Which process
     name: Option<String>,
@@ -38,15 +40,29 @@ pub struct Args {
     /// Begin with the last N lines of each log
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     lines: usize,
+    /// How to print: a line per line of a log
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
 }
 
 /// A log being read.
 #[derive(Debug)]
 struct Log {
-    label: String,
+    /// Absent for the platform's own processes, which belong to no data center.
+    dc: Option<String>,
+    process: String,
     path: PathBuf,
     /// Up to where it was shown.
     offset: u64,
+}
+
+/// A line of a log, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dc: Option<&'a str>,
+    process: &'a str,
+    line: &'a str,
 }
 
 /// Runs the command.
@@ -60,7 +76,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     for log in &mut logs {
         let text = log.tail(args.lines)?;
-        show(log, &text)?;
+        show(log, &text, args.output)?;
     }
     if !args.follow {
         return Ok(());
@@ -75,37 +91,40 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         }
         for log in &mut logs {
             let text = log.news()?;
-            show(log, &text)?;
+            show(log, &text, args.output)?;
         }
     }
 }
 
-fn show(log: &Log, text: &str) -> Result<(), Failure> {
-    let label = Paint::stdout().cyan(&log.label);
-    text.lines().try_for_each(|line| output::line(format_args!("{label} | {line}")))
+fn show(log: &Log, text: &str, format: Format) -> Result<(), Failure> {
+    let label = Paint::stdout().cyan(log.label());
+    text.lines().try_for_each(|line| match format {
+        Format::Json => output::json_line(&Entry { dc: log.dc.as_deref(), process: &log.process, line }),
+        Format::Table => output::line(format_args!("{label} | {line}")),
+    })
 }
 
 /// Logs by name and data center, the platform's own first.
 fn find(data: &Path, name: Option<&str>, dc: Option<&DcId>) -> Vec<Log> {
     let mut logs = Vec::new();
     if dc.is_none() {
-        logs.extend(logs_in(&data.join("log"), ""));
+        logs.extend(logs_in(&data.join("log"), None));
     }
     for folder in entries(&data.join("dc")) {
         let of = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if dc.is_none_or(|dc| dc.as_str() == of) {
-            logs.extend(logs_in(&folder.join("log"), &format!("{of}/")));
+            logs.extend(logs_in(&folder.join("log"), Some(&of)));
         }
     }
-    logs.retain(|log| name.is_none_or(|name| log.label.contains(name)));
+    logs.retain(|log| name.is_none_or(|name| log.label().contains(name)));
     logs
 }
 
-fn logs_in(folder: &Path, prefix: &str) -> Vec<Log> {
+fn logs_in(folder: &Path, dc: Option<&str>) -> Vec<Log> {
     let logs = entries(folder).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "log"));
     let named = logs.filter_map(|path| {
-        let label = format!("{prefix}{}", path.file_stem()?.to_string_lossy());
-        Some(Log { label, path, offset: 0 })
+        let process = path.file_stem()?.to_string_lossy().into_owned();
+        Some(Log { dc: dc.map(str::to_owned), process, path, offset: 0 })
     });
     named.collect()
 }
@@ -118,6 +137,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Log {
+    /// What people know it by: `control`, `chengdu-1/gateway`.
+    fn label(&self) -> String {
+        self.dc.as_ref().map_or_else(|| self.process.clone(), |dc| format!("{dc}/{}", self.process))
+    }
+
     /// The last lines.
     fn tail(&mut self, lines: usize) -> Result<String, Failure> {
         let size = self.size();
@@ -170,7 +194,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("dc/chengdu-1/log")).unwrap();
         std::fs::write(dir.path().join("log/control.log"), "a\nb\nc\nhalf").unwrap();
         std::fs::write(dir.path().join("dc/chengdu-1/log/gateway.log"), "g\n").unwrap();
-        let labels = |logs: Vec<Log>| logs.into_iter().map(|log| log.label).collect::<Vec<_>>();
+        let labels = |logs: Vec<Log>| logs.into_iter().map(|log| log.label()).collect::<Vec<_>>();
         assert_eq!(labels(find(dir.path(), None, None)), ["control", "chengdu-1/gateway"]);
         assert_eq!(labels(find(dir.path(), Some("gate"), None)), ["chengdu-1/gateway"]);
         assert!(find(dir.path(), Some("control"), DcId::new("chengdu-1").ok().as_ref()).is_empty());

@@ -80,10 +80,7 @@ fn show_one(args: &Args, event: &str, resource: &Value) -> Result<(), Failure> {
         return Ok(());
     }
     match args.output {
-        Format::Json => {
-            let text = serde_json::to_string(&Change { event, resource });
-            output::line(text.map_err(|e| Failure::because("cannot write the event as JSON", &e))?)
-        }
+        Format::Json => output::json_line(&Change { event, resource }),
         // A deletion carries no more than a name.
         Format::Table if event == "delete" => output::line(format_args!(
             "delete  {}",

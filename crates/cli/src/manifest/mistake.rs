@@ -3,12 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::tree::Place;
 
 /// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// Where.
+    #[serde(flatten)]
     pub at: Place,
     /// What is wrong.
     pub wrong: String,
