@@ -6,7 +6,10 @@ mod drills;
 mod garbage;
 mod lifecycle;
 mod moves;
+mod ports;
 mod signals;
+mod slow;
+mod wrong;
 
 use dujiang_testkit::cluster::{Cluster, DATA_CENTERS};
 use dujiang_testkit::verify::Report;
