@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test stands on may panic")]
 
+mod alone;
 mod drills;
 mod garbage;
 mod lifecycle;
