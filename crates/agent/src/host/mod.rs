@@ -5,6 +5,7 @@ mod act;
 mod handle;
 mod instances;
 mod known;
+mod listen;
 mod member;
 mod metrics;
 mod report;

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,13 +15,19 @@ use dujiang_types::{Code, Problem};
 use prometheus_client::encoding::text::encode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::known::Known;
+use super::listen::{self, Bounds};
 
 /// A promise is asked for in less than two hundred bytes.
 const BODY_BYTES_MAX: usize = 4096;
+/// How long the body may take to arrive. Who asks gives up after a second.
+const BODY_TIME_MAX: Duration = Duration::from_secs(2);
+/// Peers are a handful, each with a connection or two, and ask every half second as long as they ask at all. They need
+/// their promises well within a lease: what is slower than they are has to make room for them soon.
+const BOUNDS: Bounds = Bounds { connections: 64, head: Duration::from_secs(2), age: Duration::from_secs(60) };
 /// Pause before a taken address is tried again.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,7 +39,21 @@ struct App {
 
 /// Serves for ever. The address may still be held by an agent that is just ending.
 pub(super) async fn serve(shared: Arc<Shared>, known: watch::Receiver<Known>, address: SocketAddr) {
-    let router = Router::new()
+    let router = router(App { shared, known });
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                tracing::info!(%address, "serving");
+                return listen::serve(listener, router, BOUNDS).await;
+            }
+            Err(error) => tracing::error!(%address, %error, "cannot listen"),
+        }
+        sleep(BIND_PAUSE).await;
+    }
+}
+
+fn router(app: App) -> Router {
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .route("/v1/promises", post(promise))
@@ -43,28 +62,18 @@ pub(super) async fn serve(shared: Arc<Shared>, known: watch::Receiver<Known>, ad
         })
         .method_not_allowed_fallback(|| async { refuse(Problem::new(Code::MethodNotAllowed, "")) })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(App { shared, known });
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => {
-                tracing::info!(%address, "serving");
-                if let Err(error) = axum::serve(listener, router.clone()).await {
-                    tracing::error!(%error, "the server has ended");
-                }
-            }
-            Err(error) => tracing::error!(%address, %error, "cannot listen"),
-        }
-        sleep(BIND_PAUSE).await;
-    }
+        .with_state(app)
 }
 
-async fn promise(State(app): State<App>, ask: Result<Json<PromiseRequest>, JsonRejection>) -> Response {
-    let ask = match ask {
-        Ok(Json(ask)) => ask,
-        Err(wrong) if wrong.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+async fn promise(State(app): State<App>, request: Request) -> Response {
+    let asked = timeout(BODY_TIME_MAX, Json::<PromiseRequest>::from_request(request, &())).await;
+    let ask = match asked {
+        Ok(Ok(Json(ask))) => ask,
+        Ok(Err(wrong)) if wrong.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             return refuse(Problem::new(Code::RequestTooLarge, wrong.body_text()));
         }
-        Err(wrong) => return refuse(Problem::new(Code::RequestInvalid, wrong.body_text())),
+        Ok(Err(wrong)) => return refuse(Problem::new(Code::RequestInvalid, wrong.body_text())),
+        Err(_) => return refuse(Problem::new(Code::RequestInvalid, "the body took too long to arrive")),
     };
     let known = app.known.borrow().clone();
     match app.shared.handles().get(&ask.unit) {
@@ -88,4 +97,115 @@ async fn metrics(State(app): State<App>) -> Response {
 fn refuse(problem: Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, PROBLEM_MEDIA_TYPE)], Json(problem)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    use dujiang_types::DcId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use crate::host::Options;
+
+    /// For an answer on a machine that does other things, too.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const CONNECTIONS: usize = 2;
+    const ASK: &str = r#"{"unit":"unit-1","epoch":1,"dc":"chengdu-2","ttl_ms":2500}"#;
+
+    /// A server of an agent without replicas, that has no patience and room for two.
+    async fn server() -> SocketAddr {
+        let options = Options {
+            dc: DcId::new("chengdu-1").unwrap(),
+            control: vec![],
+            data: PathBuf::new(),
+            program: PathBuf::new(),
+        };
+        let shared = Arc::new(Shared {
+            options,
+            client: reqwest::Client::new(),
+            metrics: crate::host::Metrics::new(),
+            handles: Mutex::default(),
+            instances: tokio::sync::Mutex::default(),
+        });
+        let router = router(App { shared, known: watch::channel(Known::default()).1 });
+        let bounds = Bounds {
+            connections: CONNECTIONS,
+            head: Duration::from_millis(200),
+            age: Duration::from_secs(1),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(listen::serve(listener, router, bounds));
+        address
+    }
+
+    async fn say(at: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What the server says until it closes.
+    async fn hear(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let heard = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
+        heard.expect("the server neither answers nor closes").unwrap();
+        text
+    }
+
+    fn ask(body: &str, length: usize) -> String {
+        let head = "POST /v1/promises HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+        format!("{head}content-length: {length}\r\n\r\n{body}")
+    }
+
+    #[track_caller]
+    fn assert_problem(text: &str, code: Code) {
+        let status = code.status();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert!(text.contains(PROBLEM_MEDIA_TYPE) && text.contains(code.as_str()), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_question_gets_a_problem() {
+        let at = server().await;
+        for wrong in ["", "{", "[]", r#"{"unit":"unit-1"}"#, r#"{"unit":"UNIT 1","epoch":-1}"#] {
+            assert_problem(&hear(say(at, &ask(wrong, wrong.len())).await).await, Code::RequestInvalid);
+        }
+        let large = " ".repeat(BODY_BYTES_MAX + 1);
+        assert_problem(&hear(say(at, &ask(&large, large.len())).await).await, Code::RequestTooLarge);
+        assert_problem(&hear(say(at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_finish_is_shown_out() {
+        let at = server().await;
+        assert_eq!(hear(say(at, "").await).await, "");
+        assert_eq!(hear(say(at, "POST /v1/promises HTTP/1.1\r\nhost:").await).await, "");
+        let late = hear(say(at, &ask(&ASK[1..], ASK.len())).await).await;
+        assert_problem(&late, Code::RequestInvalid);
+        assert!(late.contains("too long"), "{late}");
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answers_is_hung_up_on() {
+        let mut deaf = TcpStream::connect(server().await).await.unwrap();
+        let questions = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+        let asking = async { while deaf.write_all(questions.as_bytes()).await.is_ok() {} };
+        timeout(PATIENCE, asking).await.expect("the server waits for ever until its answers are taken");
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_says_nothing_does_not_keep_a_promise_away_for_ever() {
+        let at = server().await;
+        let mut crowd = Vec::new();
+        for _ in 0..5 * CONNECTIONS {
+            crowd.push(say(at, "POST").await);
+        }
+        assert_problem(&hear(say(at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
+    }
 }

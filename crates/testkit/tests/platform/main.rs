@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test stands on may panic")]
 
+mod alone;
 mod drills;
 mod garbage;
 mod ha;
 mod lifecycle;
 mod moves;
+mod ports;
 mod signals;
+mod slow;
+mod wrong;
 
 use dujiang_testkit::cluster::{Cluster, DATA_CENTERS};
 use dujiang_testkit::verify::Report;
