@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PULSE_EVERY: Duration = Duration::from_millis(PULSE_MS);
 /// A store that has not answered for so long may have said much since: whoever follows it through this server is
 /// sent elsewhere. Two elections of etcd's.
-const OUT_OF_TOUCH: Duration = Duration::from_millis(2_000);
+const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
 
 /// Which server leads, as far as this one knows.
 #[derive(Debug)]

@@ -199,7 +199,8 @@ mod tests {
             let server = &mut self.servers[number];
             match (call.what, call.answer) {
                 (What::Read, Some(Answer::Standing(standing))) => {
-                    if server.leadership.read(standing, now_ms) {
+                    let vacant = server.leadership.read(standing, now_ms);
+                    if vacant {
                         server.idle_until_ms = now_ms;
                         server.call = Some(Call { what: What::TakeOver(standing), ..call });
                     }

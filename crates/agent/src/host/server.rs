@@ -103,6 +103,7 @@ fn refuse(problem: Problem) -> Response {
 mod tests {
     use super::*;
 
+    use std::collections::BTreeMap;
     use std::path::PathBuf;
     use std::sync::Mutex;
 
@@ -122,11 +123,13 @@ mod tests {
         let options = Options {
             dc: DcId::new("chengdu-1").unwrap(),
             control: vec![],
+            members: BTreeMap::new(),
             data: PathBuf::new(),
             program: PathBuf::new(),
         };
         let shared = Arc::new(Shared {
             options,
+            servers: vec![],
             client: reqwest::Client::new(),
             metrics: crate::host::Metrics::new(),
             handles: Mutex::default(),
