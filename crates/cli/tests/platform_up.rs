@@ -4,14 +4,15 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use dujiang_testkit::cluster::{Cluster, DATA_CENTERS, PATIENCE};
 use dujiang_testkit::processes::Kind;
 use dujiang_types::DcId;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::{Instant, sleep, timeout};
 
 fn dc(number: usize) -> DcId {
     DcId::new(DATA_CENTERS[number]).unwrap()
@@ -86,6 +87,44 @@ async fn what_stands_in_the_way_is_named_before_anything_starts() {
         assert!(said.contains("not the folder of a platform"), "{said}");
     }
     assert!(letter.exists());
+}
+
+/// What a person sees who types `up` and later Ctrl-C.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_foreground_it_says_where_everything_is_and_ends_with_an_interrupt() {
+    let cluster = Cluster::prepare().unwrap();
+    let path = cluster.manifest().to_string_lossy().into_owned();
+    let mut up = cluster.command(&["up", "-f", &path]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    // The live status comes last, and only once everything serves.
+    while !said.contains("unit-3 serving in ") {
+        let line = timeout(PATIENCE, lines.next_line()).await.expect(&said).unwrap().expect(&said);
+        said = format!("{said}{line}\n");
+    }
+    for what in ["serves: 3 data centers, 3 units", "gateways", "API", "logs", "payment"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    assert!(!said.contains('\u{1b}'), "no colours, this is no terminal: {said}");
+    cluster.serving().await.unwrap();
+
+    let pid = i32::try_from(up.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = timeout(PATIENCE, up.wait()).await.expect("it ends").unwrap();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        said = format!("{said}{line}\n");
+    }
+    assert!(status.success() && said.contains("everything is stopped; the data is kept"), "{status} {said}");
+    let kinds = [Kind::Control, Kind::Agent, Kind::Gateway, Kind::Guard, Kind::Application, Kind::Postmaster];
+    assert!(kinds.iter().all(|kind| pids(&cluster, kind).is_empty()), "nothing is left running");
+    assert!(cluster.data().join("manifest.yaml").exists());
+
+    // The folder can be named by the environment, too.
+    let status = cluster.command(&["status"]);
+    let program = status.as_std().get_program().to_owned();
+    let bare = std::process::Command::new(program).arg("status").env("DUJIANG_DATA", cluster.data()).output();
+    let said = text(&bare.unwrap());
+    assert!(said.contains(&format!("no platform runs from {}", cluster.data().display())), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -167,11 +167,16 @@ impl Cluster {
         Err(ClusterError::Command { command, status, output })
     }
 
-    /// Runs a command of ours on this platform.
-    pub async fn try_dujiang(&self, args: &[&str]) -> Result<Output, ClusterError> {
+    /// A command of ours on this platform, to be run.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("dujiang"));
         command.args(args).arg("--data").arg(&self.data).stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output()).await;
+        command
+    }
+
+    /// Runs a command of ours on this platform.
+    pub async fn try_dujiang(&self, args: &[&str]) -> Result<Output, ClusterError> {
+        let output = tokio::time::timeout(COMMAND_TIMEOUT, self.command(args).output()).await;
         let output = output.map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, elapsed));
         output.flatten().map_err(ClusterError::io("run dujiang"))
     }
