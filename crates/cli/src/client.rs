@@ -21,6 +21,8 @@ use crate::platform::Running;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The control plane answers within milliseconds; longer than this it is as good as gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where others can be asked instead.
+const OTHERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest event of a watch: a snapshot of everything, bounded like any answer.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
@@ -170,9 +172,11 @@ impl Client {
         headers: HeaderMap,
     ) -> Result<Response, Failure> {
         let repeatable = method.is_safe();
+        // Another one may answer what this one does not.
+        let timeout = if repeatable && self.servers.len() > 1 { OTHERS_TIMEOUT } else { ANSWER_TIMEOUT };
         let request = || {
             let request = self.http.request(method.clone(), format!("{}{path}", self.server()));
-            let request = request.timeout(ANSWER_TIMEOUT).headers(headers.clone());
+            let request = request.timeout(timeout).headers(headers.clone());
             if let Some(body) = body { request.json(body) } else { request }
         };
         self.try_servers(repeatable, request).await

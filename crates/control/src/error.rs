@@ -89,6 +89,14 @@ pub(crate) fn not_leading() -> ApiError {
     ApiError(problem)
 }
 
+/// What a server answers whose store has not answered for a while.
+pub(crate) fn out_of_touch() -> ApiError {
+    let detail = "the store of this control server does not answer; ask another one";
+    let mut problem = Problem::new(Code::StoreUnavailable, detail);
+    problem.retry_after = Some(1);
+    ApiError(problem)
+}
+
 impl From<dujiang_store::Error> for ApiError {
     fn from(error: dujiang_store::Error) -> Self {
         Self::of_read(&error)

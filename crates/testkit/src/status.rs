@@ -190,19 +190,19 @@ impl Control {
 
     /// The state of everything.
     pub async fn status(&self) -> Result<Status, StatusError> {
-        self.ask(|url| self.http.get(format!("{url}/v1/status"))).await
+        self.ask(true, |url| self.http.get(format!("{url}/v1/status"))).await
     }
 
     /// Asks for a planned move.
     pub async fn ask_move(&self, unit: &UnitId, to: &DcId) -> Result<Operation, StatusError> {
         let work = Work::Move { unit: unit.clone(), to: to.clone() };
         let spec = OperationSpec { work, asked_by: "testkit".to_owned() };
-        self.ask(|url| self.http.post(format!("{url}/v1/operations")).json(&spec)).await
+        self.ask(false, |url| self.http.post(format!("{url}/v1/operations")).json(&spec)).await
     }
 
     /// An operation's record.
     pub async fn operation(&self, name: &str) -> Result<Operation, StatusError> {
-        self.ask(|url| self.http.get(format!("{url}/v1/operations/{name}"))).await
+        self.ask(true, |url| self.http.get(format!("{url}/v1/operations/{name}"))).await
     }
 
     /// Waits until the goal is reached; a control plane that does not answer is waited for, too.
@@ -239,9 +239,11 @@ impl Control {
         }
     }
 
-    /// Asks one server after the other, each once, until one is reached that does what is asked.
+    /// Asks one server after the other, each once, until one is reached that does what is asked. What may have been
+    /// done by one is not asked of another, unless it is `repeatable`.
     async fn ask<T: DeserializeOwned>(
         &self,
+        repeatable: bool,
         request: impl Fn(&str) -> reqwest::RequestBuilder,
     ) -> Result<T, StatusError> {
         let mut tried = 1;
@@ -249,7 +251,7 @@ impl Control {
             let outcome = self.read(request(self.url())).await;
             let elsewhere = match &outcome {
                 Err(StatusError::Refused { status: 503, .. }) => true,
-                Err(StatusError::Unreachable { source, .. }) => source.is_connect(),
+                Err(StatusError::Unreachable { source, .. }) => repeatable || source.is_connect(),
                 _ => false,
             };
             if !elsewhere || tried == self.servers.len() {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use dujiang_types::{Code, Problem};
 
 use super::App;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, out_of_touch};
 use crate::status::Status;
 use crate::{metrics, status};
 
@@ -50,8 +50,13 @@ pub(super) async fn openapi(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], app.document.to_string()).into_response()
 }
 
-/// Everything that is known, in one document.
-#[utoipa::path(get, path = "/v1/status", tag = "platform", responses((status = 200, body = Status)))]
-pub(super) async fn status(State(app): State<App>) -> axum::Json<Status> {
-    axum::Json(status::status(&app.shared))
+/// Everything that is known, in one document. Not by a server whose store does not answer: what it knows of the
+/// records, and of who leads, may be long past, and another server may know better.
+#[utoipa::path(get, path = "/v1/status", tag = "platform",
+    responses((status = 200, body = Status), (status = 503, body = Problem)))]
+pub(super) async fn status(State(app): State<App>) -> ApiResult<axum::Json<Status>> {
+    if !app.shared.leader.is_in_touch() {
+        return Err(out_of_touch());
+    }
+    Ok(axum::Json(status::status(&app.shared)))
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use super::App;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, out_of_touch};
 
 /// Comments are sent this often while nothing happens, so that a reader can tell silence from a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ impl Sender {
         tokio::select! {
             () = self.events.closed() => {}
             _ = closing.wait_for(|closing| *closing) => {}
-            () = out_of_touch(&self.app) => {}
+            () = until_out_of_touch(&self.app) => {}
         }
     }
 }
@@ -80,7 +80,7 @@ impl Drop for Sender {
 }
 
 /// Resolves when the reader is better served elsewhere: what comes from a store that does not answer is long past.
-async fn out_of_touch(app: &App) {
+async fn until_out_of_touch(app: &App) {
     while app.shared.leader.is_in_touch() {
         tokio::time::sleep(TOUCH_LOOK_EVERY).await;
     }

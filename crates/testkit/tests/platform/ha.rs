@@ -108,3 +108,32 @@ async fn payments_go_on_without_any_control_plane_and_nothing_moves_when_it_retu
     leader(&cluster).await;
     assert_eq!(cluster.processes(&Kind::Etcd, None).unwrap().len(), DATA_CENTERS.len());
 }
+
+/// Whichever process of the control plane fails, and however: another server decides, and no unit notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_the_control_plane_may_fail_in_any_way() {
+    let cluster = cluster().await;
+    let before = places(&cluster).await;
+    let load = cluster.load(RATE, Mix::PAYMENTS, 9).await.unwrap();
+    for (kind, signal) in [
+        (Kind::Control, Signal::SIGSTOP),
+        (Kind::Etcd, Signal::SIGSTOP),
+        (Kind::Control, Signal::SIGKILL),
+        (Kind::Etcd, Signal::SIGKILL),
+    ] {
+        let decides = leader(&cluster).await;
+        let process = cluster.processes(&kind, Some(&decides)).unwrap().remove(0);
+        process.signal(signal).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        // The one that is killed may be back, and lead again, before anybody else has noticed.
+        while signal == Signal::SIGSTOP && leader(&cluster).await == decides {
+            assert!(Instant::now() < deadline, "nobody takes over from {decides} after {signal} of {kind:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        process.signal(Signal::SIGCONT).unwrap();
+        assert_eq!(places(&cluster).await, before, "after {signal} of {kind:?} in {decides}");
+    }
+    let summary = load.stop().await.unwrap();
+    assert_eq!(summary.total.failed_requests, 0, "{:#?}", summary.total);
+    assert_clean(&cluster.verify().await.unwrap(), PAYMENTS_ALONE);
+}
