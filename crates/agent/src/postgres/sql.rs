@@ -112,6 +112,11 @@ pub(super) fn not_admitted(error: &PostgresError) -> bool {
         if source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
 }
 
+/// True if the server refused because somebody else holds what it is about.
+pub(super) fn in_use(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Sql { source, .. } if source.code() == Some(&SqlState::OBJECT_IN_USE))
+}
+
 /// True if the server answered at all, be it that it is starting up.
 pub(super) fn answered(error: &PostgresError) -> bool {
     matches!(error, PostgresError::Sql { source, .. } if source.code().is_some())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::conf::slot;
 use super::error::{PostgresError, file};
 use super::run::POLL;
-use super::sql::{Session, field, flag, literal};
+use super::sql::{Session, field, flag, in_use, literal};
 use super::state::Upstream;
 use super::wal::{self, History};
 use super::{ROLE_REPLICATION, Replica};
@@ -22,9 +22,6 @@ const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an upstream that is not primary yet is watched on one connection. Then the caller looks whether it is
 /// still the one to follow.
 const PROMOTION_PATIENCE: Duration = Duration::from_secs(2);
-
-const DROP_SLOTS: &str =
-    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
 
 /// How a replica's log relates to the one it is to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +45,12 @@ impl Replica {
             let whom = upstream.clone();
             self.change(move |state| state.upstream = Some(whom)).await?;
             let session = self.session().await?;
-            // Left from when it was primary itself; they would hold back log for nobody.
-            session.rows("drop old slots", DROP_SLOTS).await?;
             self.reload(&session).await?;
+            // It follows by now, and that is what was asked for. The state names the upstream already, so a failure
+            // told from here on would look like a follower to which nothing comes, and nobody would try again.
+            if let Err(error) = drop_old_slots(&session).await {
+                tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "old slots are left");
+            }
         }
         Ok(fit)
     }
@@ -142,6 +142,26 @@ impl Replica {
             sleep(POLL).await;
         }
     }
+}
+
+/// Drops the slots left from when this replica was primary itself; they would hold back log for nobody.
+///
+/// One at a time, and one that is held is left where it is: somebody who has not heard of the new home receives from
+/// here again as soon as this server answers, at any moment between a look at the slots and the drop. Ending that
+/// sender would not help, its receiver is back in a tenth of a second. What is left goes when this replica is told to
+/// follow the next time; until then it holds back no more log than any slot may.
+async fn drop_old_slots(session: &Session) -> Result<(), PostgresError> {
+    let rows = session.rows("list old slots", "SELECT slot_name FROM pg_replication_slots").await?;
+    for name in rows.iter().filter_map(|row| field::<String>(row, 0)) {
+        let drop = format!("SELECT pg_drop_replication_slot({})", literal(&name));
+        match session.rows("drop an old slot", &drop).await {
+            Err(error) if in_use(&error) => tracing::info!(slot = name, "an old slot is still held"),
+            dropped => {
+                dropped?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The timeline and history of an upstream that is primary, or becomes it while this waits: after a change of home
