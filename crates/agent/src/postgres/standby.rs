@@ -55,6 +55,17 @@ impl Replica {
         Ok(fit)
     }
 
+    /// Looks why nothing comes from the upstream that the state names. If the logs fit, following may have been broken
+    /// off after the state was written and before the configuration was taken in: that is made up for.
+    pub async fn follow_again(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
+        let fit = self.examine(upstream).await?;
+        if fit == Fit::Fits && self.state().upstream.as_ref() == Some(upstream) {
+            let session = self.session().await?;
+            self.reload(&session).await?;
+        }
+        Ok(fit)
+    }
+
     /// Compares this replica's log with what `upstream` has, and sees to its slot there.
     pub async fn examine(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
         let Process::Standby { position: Some(own), .. } = self.observe().await? else {
@@ -125,6 +136,7 @@ impl Replica {
     pub async fn detach(&self) -> Result<(), PostgresError> {
         // The state first; with it the password goes, so a receiver that starts late has no way in.
         self.change(|state| state.upstream = None).await?;
+        self.files.write(&self.settings, &self.state())?;
         let session = self.session().await?;
         self.reload(&session).await?;
         let deadline = Instant::now() + DETACH_TIMEOUT;

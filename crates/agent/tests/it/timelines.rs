@@ -211,3 +211,27 @@ async fn a_slot_that_is_still_held_keeps_no_former_primary_from_following() {
     a.follow(&b).await;
     assert_eq!(slots(&a).await, []);
 }
+
+/// A follow that is broken off between the state and the configuration looks like a follower to which nothing comes.
+#[tokio::test]
+async fn a_follow_that_was_broken_off_half_way_is_made_up_for() {
+    let dir = folder();
+    let (a, _lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('before')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    let conf = b.replica.settings().dir.join("conf/postgresql.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    let without = text.lines().filter(|line| !line.starts_with("primary_conninfo"));
+    fs::write(&conf, without.collect::<Vec<_>>().join("\n")).unwrap();
+    write(&b, "SELECT pg_reload_conf()").await;
+    b.until("the end of streaming", |p| {
+        matches!(p, Process::Standby { streaming: false, receiving: false, .. })
+    })
+    .await;
+    write(&a, "INSERT INTO t VALUES ('later')").await;
+
+    assert_eq!(b.replica.follow_again(&a.upstream()).await.unwrap(), Fit::Fits);
+    b.until_replayed(a.position().await.flushed).await;
+    assert_eq!(rows(&b).await, ["before", "later"]);
+}

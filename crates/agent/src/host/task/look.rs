@@ -176,7 +176,7 @@ impl Task {
         }
         let Some(upstream) = self.replica.state().upstream else { return };
         let replica = self.replica.clone();
-        self.examining = Some(tokio::spawn(async move { replica.examine(&upstream).await }));
+        self.examining = Some(tokio::spawn(async move { replica.follow_again(&upstream).await }));
     }
 
     /// Soon after a promotion, because a former primary that crashed before its first checkpoint cannot be rewound.
