@@ -8,6 +8,7 @@ use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes::Kind;
 use dujiang_types::operation::{Operation, OperationState};
 use dujiang_types::{DcId, UnitId};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{RATE, assert_clean, cluster, dc, unit};
@@ -60,7 +61,6 @@ async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &st
     // The first event is the snapshot; what comes after it is news.
     watch.chunk().await.unwrap().unwrap();
     let operation = control.ask_move(unit, to).await.unwrap();
-    let wanted = format!("\"phase\":{{\"name\":\"{phase}\"");
     let mut seen = String::new();
     let deadline = Instant::now() + PATIENCE;
     let hit = loop {
@@ -68,7 +68,7 @@ async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &st
             Ok(Ok(Some(chunk))) => seen.push_str(&String::from_utf8_lossy(&chunk)),
             _ => break false,
         }
-        if seen.replace(' ', "").contains(&wanted) {
+        if seen.lines().any(|line| phase_of(unit, line).is_some_and(|seen| seen == phase)) {
             break true;
         }
         if control.operation(&operation.name).await.is_ok_and(|operation| is_over(&operation)) {
@@ -83,6 +83,13 @@ async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &st
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The phase in a line of the watch that tells of a change of this unit.
+fn phase_of(unit: &UnitId, line: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(line.strip_prefix("data:")?).ok()?;
+    let phase = record.pointer("/status/phase/name")?.as_str()?;
+    (record["name"] == unit.as_str()).then(|| phase.to_owned())
 }
 
 fn is_over(operation: &Operation) -> bool {
