@@ -300,7 +300,7 @@ impl World {
             Action::Detach => {
                 if self.options.sabotages(Sabotage::KeepReceivers) {
                     self.replica_mut(at).pretends_detached = true;
-                } else {
+                } else if !self.clings(at) {
                     self.set_upstream(at, None);
                 }
             }
@@ -318,6 +318,14 @@ impl World {
         }
         let soon = self.between(5 * MS, 30 * MS);
         self.after(soon, Proc::Agent(at.dc), Event::Glance { at });
+    }
+
+    /// The planted bug of holding on to a home that is gone.
+    fn clings(&self, at: At) -> bool {
+        let Some(dc) = self.db(at).file_upstream else { return false };
+        let reached = self.processes.runs(Proc::Postgres(At { dc, unit: at.unit }))
+            && self.net.passes(Channel::Replication, dc, at.dc);
+        !reached && self.options.sabotages(Sabotage::DetachIfReached)
     }
 
     fn set_sync(&mut self, at: At, set: &SyncSet) {

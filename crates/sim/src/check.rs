@@ -8,6 +8,7 @@ use dujiang_types::{Epoch, Lsn, Position};
 use dujiang_unit::election::{Detached, complete};
 
 use crate::acting::setting_of;
+use crate::liveness::Liveness;
 use crate::place::{At, DC_COUNT, Dc, Proc, dc_id, unit_id};
 use crate::postgres::{Content, Setting, What};
 use crate::trace::Us;
@@ -40,12 +41,18 @@ struct UnitCheck {
 pub struct Checker {
     units: Vec<UnitCheck>,
     excused: BTreeMap<At, Us>,
+    /// Whether units that can serve do.
+    pub liveness: Liveness,
 }
 
 impl Checker {
     /// Nothing has happened yet.
     pub fn new(units: usize) -> Self {
-        Self { units: (0..units).map(|_| UnitCheck::default()).collect(), excused: BTreeMap::new() }
+        Self {
+            units: (0..units).map(|_| UnitCheck::default()).collect(),
+            excused: BTreeMap::new(),
+            liveness: Liveness::new(units),
+        }
     }
 
     /// A log of the unit has changed.
@@ -74,6 +81,7 @@ impl World {
     pub fn check(&mut self) {
         for unit in 0..self.unit_count {
             self.check_answering(unit);
+            self.check_progress(unit);
             if std::mem::take(&mut self.checker.units[unit].touched) {
                 self.check_copies(unit);
                 self.check_final_positions(unit);
@@ -166,11 +174,8 @@ impl World {
         let mut all = Vec::new();
         for dc in 0..DC_COUNT {
             let at = At { dc, unit };
-            let db = self.db(at);
-            if db.content == Content::Present && db.flushed > 0 {
-                let position = Position { timeline: db.timeline(), flushed: Lsn(db.end_of(db.flushed)) };
-                let primary_epoch = self.replica(at).primary_epoch;
-                all.push((dc, Detached { position, primary_epoch }, db.holds(index, id)));
+            if let Some(detached) = self.stands(at) {
+                all.push((dc, detached, self.db(at).holds(index, id)));
             }
         }
         for subset in 1_u32..1 << all.len() {
@@ -195,6 +200,14 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// What a replica with data would contribute to an election now.
+    pub(crate) fn stands(&self, at: At) -> Option<Detached> {
+        let db = self.db(at);
+        let has_data = db.content == Content::Present && db.flushed > 0;
+        let position = Position { timeline: db.timeline(), flushed: Lsn(db.end_of(db.flushed)) };
+        has_data.then(|| Detached { position, primary_epoch: self.replica(at).primary_epoch })
     }
 
     /// A database acknowledges a commit: it must be the only one to do so in its epoch, hold everything that was
@@ -228,6 +241,7 @@ impl World {
         }
         unit.touched = true;
         unit.changed = true;
+        self.checker.liveness.restart(at.unit);
         if first != at.dc {
             self.violate("one primary acknowledges in an epoch", || {
                 format!("{at} and {} acknowledge in epoch {fence}", dc_id(first))
@@ -361,7 +375,7 @@ impl World {
         }
     }
 
-    fn describe(&self, at: At) -> String {
+    pub(crate) fn describe(&self, at: At) -> String {
         let note = self.replica(at).report.as_ref().map_or("", |report| report.note.as_str());
         let db = self.db(at);
         format!("{}: {:?}, {:?}, {note}", dc_id(at.dc), db.content, db.process)

@@ -240,6 +240,15 @@ impl World {
             timing: &self.timing,
         };
         let Decision::Change(change) = decide(&view, &mut memory.memory) else { return };
+        let elected = record.status.phase == Phase::Electing;
+        let missing = record
+            .spec
+            .replicas
+            .iter()
+            .any(|dc| view.reports.get(dc).is_none_or(|seen| seen.age_ms > self.timing.fresh_ms));
+        if elected && missing && self.options.sabotages(Sabotage::WaitForAll) {
+            return;
+        }
         let intent = Intent { unit, based_on: record.revision, change: *change };
         let takes = self.between(200, 5 * MS);
         self.after(takes, Proc::Control, Event::Write(Box::new(intent)));

@@ -1,9 +1,12 @@
 //! What goes wrong, when, and how the world is mended in the end.
 
+use std::ops::Range;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::event::Event;
+use crate::liveness::bound;
 use crate::network::{Channel, Cut};
 use crate::place::{At, CONTROL_SITE, DC_COUNT, Dc, Proc, SITE_COUNT, dc_index};
 use crate::trace::{MS, SECOND, Us};
@@ -13,6 +16,10 @@ use crate::{Options, Scenario};
 /// After everything is mended every unit must be whole and serving within this time: the longest chain of one
 /// election, one promotion that runs into its budget, a rewind that fails, a clone, and joining the sync set.
 const RECOVERY_MAX: Us = 60 * SECOND;
+/// Chance that a data center stays away until the end of a run in which things break.
+const ABSENCE: f64 = 0.15;
+/// The longest fault, but for such an absence.
+const FAULT_MAX: Us = 12 * SECOND;
 /// A guard that was frozen, or whose machine was, may take that long after the thaw to stop its database.
 const EXCUSE: Us = 500 * MS;
 
@@ -50,6 +57,10 @@ pub enum Fault {
 pub struct Plan {
     faults: Vec<(Us, Fault)>,
     moves: Vec<Us>,
+    /// From then on nothing breaks any more; what is broken may stay so until the healing.
+    calm: Us,
+    /// A data center stays away for longer than a unit may take to serve.
+    pub absence: bool,
     /// When everything is mended.
     pub heal: Us,
     /// When the run ends at the latest.
@@ -70,17 +81,14 @@ impl Plan {
     pub fn new(rng: &mut ChaCha8Rng, options: &Options, units: usize) -> Self {
         let scenario = options.scenario;
         let begin = rng.random_range(3 * SECOND..8 * SECOND);
-        let heal = begin + rng.random_range(10 * SECOND..30 * SECOND);
-        let count = if scenario.breaks() { rng.random_range(1..=10) } else { 0 };
-        let mut faults: Vec<(Us, Fault)> = Vec::new();
-        for _ in 0..count {
-            // Trouble seldom comes alone: some faults follow the one before closely.
-            let after = faults.last().filter(|_| rng.random_bool(0.4)).map(|(time, _)| *time);
-            let time = match after {
-                Some(time) => time + rng.random_range(0..2_500 * MS),
-                None => rng.random_range(begin..heal),
-            };
-            faults.push((time, draw(rng, options, units)));
+        let calm = begin + rng.random_range(10 * SECOND..30 * SECOND);
+        let mut faults = draw_faults(rng, options, units, begin..calm);
+        let absence = scenario.breaks() && rng.random_bool(ABSENCE);
+        let mut heal = calm;
+        if absence {
+            heal += FAULT_MAX + bound(&options.timing()) + rng.random_range(SECOND..8 * SECOND);
+            let time = rng.random_range(begin..calm);
+            faults.push((time, draw_absence(rng, scenario, heal - time)));
         }
         faults.sort_by_key(|(time, _)| *time);
         let moves = if scenario == Scenario::Calm { 0 } else { rng.random_range(0..=6) };
@@ -92,6 +100,8 @@ impl Plan {
         };
         Self {
             faults,
+            calm,
+            absence,
             moves: (0..moves).map(|_| rng.random_range(begin..heal)).collect(),
             heal,
             end: heal + RECOVERY_MAX,
@@ -101,6 +111,32 @@ impl Plan {
             at_step: if scenario.crashes() && rng.random_bool(0.7) { rng.random_range(1..=15) } else { 0 },
             noise,
         }
+    }
+}
+
+fn draw_faults(rng: &mut ChaCha8Rng, options: &Options, units: usize, when: Range<Us>) -> Vec<(Us, Fault)> {
+    let count = if options.scenario.breaks() { rng.random_range(1..=10) } else { 0 };
+    let mut faults: Vec<(Us, Fault)> = Vec::new();
+    for _ in 0..count {
+        // Trouble seldom comes alone: some faults follow the one before closely.
+        let after = faults.last().filter(|_| rng.random_bool(0.4)).map(|(time, _)| *time);
+        let time = match after {
+            Some(time) => time + rng.random_range(0..2_500 * MS),
+            None => rng.random_range(when.clone()),
+        };
+        faults.push((time, draw(rng, options, units)));
+    }
+    faults
+}
+
+/// A whole data center is gone for so long: without power, standing still, or out of reach.
+fn draw_absence(rng: &mut ChaCha8Rng, scenario: Scenario, takes: Us) -> Fault {
+    let dc = rng.random_range(0..DC_COUNT);
+    match rng.random_range(0..4) {
+        0..=1 if scenario.crashes() => Fault::PowerOff(dc, takes),
+        2 if scenario.crashes() => Fault::Pause(dc, takes),
+        _ if scenario.cuts() => Fault::Cut(isolation(dc), takes),
+        _ => Fault::PowerOff(dc, takes),
     }
 }
 
@@ -122,7 +158,7 @@ fn some_time(rng: &mut ChaCha8Rng) -> Us {
     if rng.random_bool(0.5) {
         rng.random_range(10 * MS..1_500 * MS)
     } else {
-        rng.random_range(SECOND..12 * SECOND)
+        rng.random_range(SECOND..FAULT_MAX)
     }
 }
 
@@ -227,9 +263,12 @@ impl World {
                 }
             }
             Fault::PowerOff(dc, takes) => {
+                self.dark_until[dc] = self.dark_until[dc].max(self.now + takes);
                 self.power_off(dc);
                 self.later(takes, Event::Fault(Fault::PowerOn(dc)));
             }
+            // A longer outage may have begun meanwhile.
+            Fault::PowerOn(dc) if self.now < self.dark_until[dc] => {}
             Fault::PowerOn(dc) => self.power_on(dc),
             Fault::Cut(cut, takes) => {
                 self.net.cut(&cut);
@@ -241,6 +280,7 @@ impl World {
             Fault::LoseSlot(at) => {
                 let db = self.db_mut(at);
                 db.removed = db.flushed;
+                self.checker.liveness.restart(at.unit);
             }
         }
     }
@@ -297,8 +337,8 @@ impl World {
         }
         match proc {
             // The kernel ends the database with its guard.
-            Proc::Guard(at) => self.kill_database(at, "its guard died"),
-            Proc::Postgres(at) => self.kill_database(at, "it crashed"),
+            Proc::Guard(at) => self.break_database(at, "its guard died"),
+            Proc::Postgres(at) => self.break_database(at, "it crashed"),
             _ => {
                 self.say("FAULT", || format!("{proc} dies"));
                 self.processes.end(proc);
@@ -306,6 +346,11 @@ impl World {
                 self.later(takes, Event::Restart(proc));
             }
         }
+    }
+
+    fn break_database(&mut self, at: At, why: &str) {
+        self.kill_database(at, why);
+        self.checker.liveness.restart(at.unit);
     }
 
     pub(crate) fn restart(&mut self, proc: Proc) {
@@ -368,7 +413,7 @@ impl World {
 
     /// Something may break right when an agent acts.
     pub fn fault_at_action(&mut self, at: At) {
-        if self.healed() || !self.chance(self.plan.at_step) {
+        if self.now >= self.plan.calm || !self.chance(self.plan.at_step) {
             return;
         }
         let takes = some_time(&mut self.rng);
@@ -384,7 +429,7 @@ impl World {
 
     /// Something may break right when the control plane decides or has written.
     pub fn fault_at_decision(&mut self) {
-        if self.healed() || !self.chance(self.plan.at_step * 2) {
+        if self.now >= self.plan.calm || !self.chance(self.plan.at_step * 2) {
             return;
         }
         let takes = some_time(&mut self.rng);

@@ -14,6 +14,7 @@ pub mod event;
 pub mod faults;
 pub mod gateway;
 pub mod host;
+pub mod liveness;
 pub mod network;
 pub mod place;
 pub mod postgres;

@@ -58,10 +58,11 @@ fn main() -> ExitCode {
     let mut out = std::io::stdout().lock();
     for scenario in scenarios {
         let options = Options { trace: args.trace, sabotage: args.sabotage, ..Options::new(scenario) };
-        let (writes, epochs) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (writes, epochs, waited_us) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let failed = run_many(first, count, &options, |outcome| {
             writes.fetch_add(outcome.acknowledged as u64, Ordering::Relaxed);
             epochs.fetch_add(outcome.epoch, Ordering::Relaxed);
+            waited_us.fetch_max(outcome.longest_wait_us, Ordering::Relaxed);
             if args.trace {
                 print(&mut std::io::stderr(), &outcome.trace);
             }
@@ -72,9 +73,11 @@ fn main() -> ExitCode {
         }
         let _ = writeln!(
             out,
-            "{scenario:?}: {seeds}, {} writes acknowledged, {} changes of epoch, no invariant broken",
+            "{scenario:?}: {seeds}, {} writes acknowledged, {} changes of epoch, no unit waited longer than {} s \
+             while it could serve, no invariant broken",
             writes.into_inner(),
-            epochs.into_inner()
+            epochs.into_inner(),
+            waited_us.into_inner().div_ceil(1_000_000)
         );
     }
     ExitCode::SUCCESS

@@ -76,6 +76,10 @@ pub enum Sabotage {
     ReplayAtOnce,
     /// An agent forgets that it has led an epoch and leads it again.
     LeadTwice,
+    /// The control plane ends no election while a data center is not heard.
+    WaitForAll,
+    /// An agent does not detach a replica from a home it cannot reach.
+    DetachIfReached,
 }
 
 /// What to run.
@@ -89,12 +93,20 @@ pub struct Options {
     pub sabotage: Option<Sabotage>,
     /// Guards may be frozen too: then only the quorum is left to prevent a split brain.
     pub freezes_guards: bool,
+    /// Whether units make progress is only looked at when everything is mended, to show what that misses.
+    pub liveness_at_end_only: bool,
 }
 
 impl Options {
     /// A scenario without planted bugs.
     pub fn new(scenario: Scenario) -> Self {
-        Self { scenario, trace: false, sabotage: None, freezes_guards: scenario == Scenario::Everything }
+        Self {
+            scenario,
+            trace: false,
+            sabotage: None,
+            freezes_guards: scenario == Scenario::Everything,
+            liveness_at_end_only: false,
+        }
     }
 
     /// The same with a planted bug.
@@ -131,6 +143,10 @@ pub struct Outcome {
     pub time_us: u64,
     /// The highest epoch of any unit: how often homes changed.
     pub epoch: u64,
+    /// The longest any unit took to serve while it could, in virtual microseconds.
+    pub longest_wait_us: u64,
+    /// A data center was planned to stay away for longer than that may take.
+    pub long_absence: bool,
 }
 
 /// Runs one seed.
@@ -143,6 +159,8 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         trace: world.trace.into_lines(),
         acknowledged: (0..world.unit_count).map(|unit| world.checker.acknowledged(unit)).sum(),
         time_us: world.now,
+        longest_wait_us: world.checker.liveness.longest,
+        long_absence: world.plan.absence,
         epoch: (0..world.unit_count).map(|unit| world.control.unit(unit).status.epoch.0).max().unwrap_or(0),
     }
 }

@@ -76,6 +76,8 @@ pub struct World {
     pub clients: Clients,
     /// False while a data center has no power.
     pub power: [bool; DC_COUNT],
+    /// Until when a data center is without power, if it is.
+    pub dark_until: [Us; DC_COUNT],
     /// Until when a data center's disk does not answer.
     pub disk_until: [Us; DC_COUNT],
     databases: Vec<Postgres>,
@@ -114,6 +116,7 @@ impl World {
             gateways: (0..DC_COUNT).map(|_| Gateway::new(unit_count)).collect(),
             clients: Clients::new(&mut rng, unit_count),
             power: [true; DC_COUNT],
+            dark_until: [0; DC_COUNT],
             disk_until: [0; DC_COUNT],
             databases: (0..DC_COUNT * unit_count).map(|_| Postgres::new()).collect(),
             clocks,

@@ -1,11 +1,11 @@
 //! The simulator bites: each planted bug is found within a bounded number of seeds, by an invariant it concerns.
 
-use dujiang_sim::{Options, Sabotage, Scenario, run_many};
+use dujiang_sim::{Options, Sabotage, Scenario, liveness, run, run_many};
 
 /// Seeds each planted bug must be found in; several times what they take.
 const SEEDS_MAX: u64 = 1_500;
 
-fn found(sabotage: Sabotage, scenario: Scenario, rules: &[&str]) {
+fn found(sabotage: Sabotage, scenario: Scenario, rules: &[&str]) -> u64 {
     let failed = run_many(1, SEEDS_MAX, &Options::new(scenario).with(sabotage), |_| {});
     let failed = failed.unwrap_or_else(|| panic!("{sabotage:?} went unnoticed in {SEEDS_MAX} seeds"));
     let violation = failed.violation.expect("a failure has a violation");
@@ -15,6 +15,16 @@ fn found(sabotage: Sabotage, scenario: Scenario, rules: &[&str]) {
         violation.rule,
         violation.story
     );
+    failed.seed
+}
+
+/// A unit that is stuck while a data center stays away, and recovers with it: found while it is stuck, and by
+/// nothing that only looks at the end.
+fn found_only_meanwhile(sabotage: Sabotage, scenario: Scenario) {
+    let seed = found(sabotage, scenario, &[liveness::RULE]);
+    let options = Options { liveness_at_end_only: true, ..Options::new(scenario).with(sabotage) };
+    let violation = run(seed, &options).violation;
+    assert!(violation.is_none(), "seed {seed} is found at the end, too: {violation:?}");
 }
 
 const ANSWERS: &[&str] = &["one database answers", "an election waits for the lease"];
@@ -71,4 +81,14 @@ fn answering_a_repeated_key_at_once_is_found() {
 #[test]
 fn leading_an_epoch_twice_is_found() {
     found(Sabotage::LeadTwice, Scenario::Crashes, &["an epoch's primary runs once"]);
+}
+
+#[test]
+fn electing_only_when_everybody_is_heard_is_found() {
+    found_only_meanwhile(Sabotage::WaitForAll, Scenario::Crashes);
+}
+
+#[test]
+fn holding_on_to_a_home_that_is_gone_is_found() {
+    found_only_meanwhile(Sabotage::DetachIfReached, Scenario::Partitions);
 }

@@ -33,9 +33,10 @@ fn seeds_of(scenario: Scenario) -> Range<u64> {
 fn hold(scenario: Scenario) {
     let Range { start, end } = seeds_of(scenario);
     let seeds = end - start;
-    let acknowledged = AtomicU64::new(0);
+    let (acknowledged, absences) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = run_many(start, seeds, &Options::new(scenario), |outcome| {
         acknowledged.fetch_add(outcome.acknowledged as u64, Ordering::Relaxed);
+        absences.fetch_add(outcome.long_absence.into(), Ordering::Relaxed);
     });
     let name = format!("{scenario:?}").to_lowercase();
     if let Some(failed) = failed {
@@ -44,6 +45,9 @@ fn hold(scenario: Scenario) {
         panic!("seed {} breaks {story}\n{again}", failed.seed);
     }
     assert!(acknowledged.into_inner() > seeds * 50, "hardly any write was acknowledged in {name}");
+    // Without a data center that stays away, nothing shows that units go on without it.
+    let enough = !scenario.breaks() || absences.into_inner() * 10 > seeds;
+    assert!(enough, "hardly any data center stayed away for long in {name}");
 }
 
 #[test]

@@ -409,6 +409,25 @@ fn a_failed_promotion_leads_to_another_election_that_still_owes_the_older_claims
 }
 
 #[test]
+fn a_winner_that_is_lost_is_replaced_although_only_the_former_home_proves_the_older_claims() {
+    let mut bench = Bench::promoting();
+    // b is lost before it serves. Of the members of a's epoch only c is left, but a's own data proves it.
+    bench.hears("a", stopped(1, None));
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms + 1, &["b"]);
+    bench.changes(&Phase::Electing);
+}
+
+#[test]
+fn a_new_set_whose_only_streaming_member_is_lost_is_widened_by_another() {
+    let mut bench = Bench::serving();
+    bench.unit.status.claims = vec![claim(1, "a", &[]), claim(1, "a", &["b"])];
+    bench.hears("a", primary(1, &set(&[], 1), &["c"]));
+    let change = bench.changes(&Phase::Serving);
+    let expected = vec![claim(1, "a", &[]), claim(1, "a", &["b"]), claim(1, "a", &["b", "c"])];
+    assert_eq!(change.status.claims, expected);
+}
+
+#[test]
 fn a_promotion_that_never_happened_owes_nothing() {
     let mut bench = Bench::promoting();
     // b is alive but was not promoted in time; then c is lost.

@@ -27,8 +27,13 @@ pub fn force(unit: &Unit, to: &DcId) -> Result<UnitStatus, String> {
 pub fn provable(view: &View) -> Result<(), String> {
     let fresh: BTreeMap<DcId, Detached> = view
         .others()
-        .filter(|dc| view.fresh(dc).is_some_and(|r| matches!(r.data, DataState::Present { .. })))
-        .map(|dc| (dc.clone(), Detached { position: Position::default(), primary_epoch: None }))
+        .filter_map(|dc| match view.fresh(dc)?.data {
+            // Data that led an epoch proves it alone: a former home must not be counted as a mere member.
+            DataState::Present { primary_epoch } => {
+                Some((dc.clone(), Detached { position: Position::default(), primary_epoch }))
+            }
+            DataState::Absent => None,
+        })
         .collect();
     match complete(&view.unit.status.claims, &fresh) {
         Ok(complete) if complete.is_empty() => Err("no other replica is reachable".to_owned()),

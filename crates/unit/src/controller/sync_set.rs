@@ -1,5 +1,7 @@
 //! The sync set of a running primary.
 
+use std::collections::BTreeSet;
+
 use dujiang_types::DcId;
 use dujiang_types::report::ReplicaState;
 use dujiang_types::unit::{Claim, SyncSet};
@@ -14,7 +16,12 @@ pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
     let standbys = view.home_standbys()?;
     let own = status.claims.iter().filter(|c| c.epoch == status.epoch).count();
     let current = status.wanted_set()?.clone();
-    if own > 1 {
+    let streaming = streaming_of(standbys);
+    let confirmable =
+        |members: &BTreeSet<DcId>| streaming.intersection(members).count() >= usize::from(current.need);
+    // Whoever was to confirm the new set may be lost before it does. Then replicas that stream join once more, on
+    // top of all that is recorded, or the unit would wait for the lost one with everything it needs at hand.
+    if own > 1 && (confirmable(&current.members) || confirmed(view, &current)) {
         return finish_reconfiguration(view, own, &current);
     }
     if current.need == 0 {
@@ -25,10 +32,9 @@ pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
         view.unit.spec.replicas.contains(*dc) && s.streaming && s.lag_bytes <= view.timing.join_lag_bytes_max
     });
     members.extend(joining.map(|(dc, _)| dc.clone()));
-    let streaming = streaming_of(standbys);
     // Members leave only while enough of those that stay are streaming: with nobody left the record keeps naming
     // those who have the commits, and writes wait.
-    if streaming.iter().filter(|dc| members.contains(*dc)).count() >= usize::from(current.need) {
+    if own == 1 && confirmable(&members) {
         members.retain(|dc| memory.lost_for_ms(dc, view.now_ms) <= view.timing.member_lost_ms);
     }
     if members == current.members {
@@ -42,13 +48,16 @@ pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
     Some(quiet_change(status, reason))
 }
 
+/// True if the primary says that the set is in force.
+fn confirmed(view: &View, set: &SyncSet) -> bool {
+    let state = view.fresh(&view.unit.status.home).map(|report| &report.state);
+    matches!(state, Some(ReplicaState::Primary { confirmed: Some(confirmed), .. }) if confirmed == set)
+}
+
 /// Drops the older sets of this epoch once the primary has confirmed the newest.
 fn finish_reconfiguration(view: &View, own: usize, current: &SyncSet) -> Option<Decision> {
     let status = &view.unit.status;
-    let ReplicaState::Primary { confirmed: Some(confirmed), .. } = &view.fresh(&status.home)?.state else {
-        return None;
-    };
-    if confirmed != current {
+    if !confirmed(view, current) {
         return None;
     }
     let mut status = status.clone();
