@@ -93,10 +93,7 @@ where
     F: Future<Output = Result<(), Gone>> + Send + 'static,
 {
     if !app.shared.leader.is_in_touch() {
-        return Err(ApiError::new(
-            Code::StoreUnavailable,
-            "the store does not answer; ask another control server",
-        ));
+        return Err(out_of_touch());
     }
     let permit = Arc::clone(&app.shared.streams).try_acquire_owned().map_err(|_| {
         let mut error = ApiError::new(Code::Overloaded, "too many watches are being served; try again later");
