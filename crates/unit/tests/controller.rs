@@ -260,6 +260,16 @@ fn a_move_holds_drains_seals_promotes_and_serves() {
 }
 
 #[test]
+fn a_move_does_not_begin_while_its_target_may_not_be_promoted() {
+    let mut bench = Bench::serving();
+    bench.asks_to_move("b");
+    bench.reports.get_mut(&dc("b")).unwrap().report.promised_ms = 100;
+    bench.keeps("when its promise to a is over");
+    bench.reports.get_mut(&dc("b")).unwrap().report.promised_ms = 0;
+    bench.changes(&Phase::Holding { to: dc("b") });
+}
+
+#[test]
 fn a_move_that_cannot_drain_is_called_off() {
     let mut bench = Bench::serving();
     bench.asks_to_move("b");

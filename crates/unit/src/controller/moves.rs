@@ -49,6 +49,15 @@ pub(super) fn begin_move(view: &View) -> Option<Decision> {
     let status = view.unit.status.clone();
     let refused = refusal(view, to);
     let Some(why) = refused else {
+        // Until then it would not be promoted, and customers would wait for nothing but that. An agent that has just
+        // started counts as having promised, too.
+        let promised_ms = view.fresh(to).map_or(0, |report| report.promised_ms);
+        if promised_ms > 0 {
+            return Some(keep(format!(
+                "the move to {to} begins when its promise to {} is over",
+                status.home
+            )));
+        }
         let phase = Phase::Holding { to: to.clone() };
         let status = UnitStatus { phase, operation: Some(id.clone()), ..status };
         let reason = format!("{} asked to move the unit to {to}", requested.spec.asked_by);
