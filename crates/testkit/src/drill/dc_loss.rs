@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use dujiang_types::DcId;
 use tokio::time::Instant;
 
-use super::{DC_LOSS_OUTAGE_MAX, DrillError, Fault, Ground, Options, Report};
+use super::{DC_LOSS_OUTAGE_MAX, DECIDING_DC_LOSS_OUTAGE_MAX, DrillError, Fault, Ground, Options, Report};
 use crate::platform::Platform;
 use crate::processes;
 
@@ -24,6 +24,7 @@ pub async fn dc_loss(
     }
     let ground = Ground::prepare(platform, options, &mut say).await?;
     let mut troubles = Vec::new();
+    let decided = ground.before.leader == dc.as_str();
     // Counted before: the supervisor, told that the power is off, kills as well.
     let victims = processes::find(ground.platform.data(), Some(dc));
     let killed = victims.map_err(DrillError::fault(format!("look at {dc}")))?.len();
@@ -49,7 +50,7 @@ pub async fn dc_loss(
         name: format!("loss of {dc}"),
         dc: Some(dc.clone()),
         unit: None,
-        limit: DC_LOSS_OUTAGE_MAX,
+        limit: if decided { DECIDING_DC_LOSS_OUTAGE_MAX } else { DC_LOSS_OUTAGE_MAX },
         killed,
         began_us,
         dead_us,

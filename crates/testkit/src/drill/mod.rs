@@ -27,6 +27,8 @@ pub use primary_crash::primary_crash;
 
 /// A whole data center is lost: every unit serves again within this.
 pub const DC_LOSS_OUTAGE_MAX: Duration = Duration::from_secs(5);
+/// The same if the control server that decides is lost with it: the next one counts leases from the last one's pulse.
+pub const DECIDING_DC_LOSS_OUTAGE_MAX: Duration = Duration::from_secs(6);
 /// A primary crashes alone: its unit serves again within this.
 pub const PRIMARY_CRASH_OUTAGE_MAX: Duration = Duration::from_secs(2);
 /// The longest hold of a planned move, at the median of many.
