@@ -31,8 +31,8 @@ struct Args {
     /// The seed to run, or the first of --seeds [default: 1].
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Print everything that happens in one seed.
-    #[arg(long, conflicts_with = "seeds")]
+    /// Print everything that happens, in each seed that is run.
+    #[arg(long)]
     trace: bool,
     /// Only this kind of trouble; all of them otherwise.
     #[arg(long)]
@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(seeds("--seed 42 --seeds 7"), (42, 7));
         assert_eq!(seeds("--seed 42 --trace"), (42, 1));
         assert_eq!(seeds("--trace"), (1, 1));
-        assert!(Args::try_parse_from(["dujiang-sim", "--trace", "--seeds", "7"]).is_err());
+        assert_eq!(seeds("--seeds 7 --seed 42 --trace"), (42, 7));
     }
 }
