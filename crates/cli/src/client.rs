@@ -25,7 +25,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest event of a watch: a snapshot of everything, bounded like any answer.
 const EVENT_BYTES_MAX: usize = 64 << 20;
-
 /// How long another server is looked for while one changes over to the next: longer than that takes.
 const CHANGE_OVER_MAX: Duration = Duration::from_secs(6);
 /// Pause after all servers were tried.

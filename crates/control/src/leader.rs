@@ -9,7 +9,7 @@ use dujiang_types::Revision;
 use dujiang_unit::leadership::{Leadership, PULSE_MS, Standing};
 
 use crate::error::chain;
-use crate::state::Shared;
+use crate::state::{Shared, ms_between};
 
 /// What is kept here is no resource, and no watch shows it.
 pub(crate) const PREFIX: &str = "control/";
@@ -56,8 +56,9 @@ impl Leader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// By the same clock as [`Shared::now_ms`]: what comes from here becomes memory of decisions.
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        ms_between(self.began, Instant::now())
     }
 
     /// The term, if this server leads now.

@@ -118,16 +118,12 @@ impl Shared {
     /// Milliseconds since the start of this process. The clock may stop while the machine sleeps, which only makes
     /// the controller wait longer for leases that agents count with a clock that does not.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.ms_of(Instant::now())
-    }
-
-    fn ms_of(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        ms_between(self.started, Instant::now())
     }
 
     /// Milliseconds since then.
     pub(crate) fn age_ms(&self, at: Instant) -> u64 {
-        self.now_ms().saturating_sub(self.ms_of(at))
+        self.now_ms().saturating_sub(ms_between(self.started, at))
     }
 
     /// The records as last seen.
@@ -177,6 +173,11 @@ impl Shared {
         self.records.send_replace(Arc::new(records));
         self.wake.notify_one();
     }
+}
+
+/// Milliseconds from one moment to another; 0 if that came before.
+pub(crate) fn ms_between(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Follows the store, so that [`Shared::records`] and the routing table are what is stored. Ends only when the store

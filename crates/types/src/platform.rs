@@ -114,6 +114,18 @@ impl DataCenterSpec {
     pub fn main_host(&self) -> IpAddr {
         self.network.host(Self::HOST_MAIN)
     }
+    /// Where the control server listens, on a platform with one in every data center.
+    pub fn control_address(&self) -> SocketAddr {
+        SocketAddr::new(self.main_host(), Self::PORT_CONTROL)
+    }
+    /// Where the etcd member answers clients, there.
+    pub fn etcd_address(&self) -> SocketAddr {
+        SocketAddr::new(self.main_host(), Self::PORT_ETCD)
+    }
+    /// Where the etcd member answers other members, there.
+    pub fn etcd_peer_address(&self) -> SocketAddr {
+        SocketAddr::new(self.main_host(), Self::PORT_ETCD_PEER)
+    }
     /// Where the agent serves its peers (promises) and its own metrics.
     pub fn agent_address(&self) -> SocketAddr {
         SocketAddr::new(self.network.host(Self::HOST_MAIN), 7100)

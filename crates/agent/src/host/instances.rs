@@ -159,17 +159,9 @@ impl Instances {
         mut env: BTreeMap<String, String>,
         ready: SocketAddr,
     ) -> Spec {
-        env.extend(self.options.env());
-        Spec {
-            name: name.to_owned(),
-            program,
-            args,
-            env,
-            dir: self.folder.dc.clone(),
-            log: self.folder.log().join(format!("{name}.log")),
-            record: self.folder.run().join(format!("{name}.json")),
-            ready: Some(format!("http://{ready}/readyz")),
-        }
+        let spec = self.folder.process(&self.options, name, program, args, format!("http://{ready}/readyz"));
+        env.extend(spec.env);
+        Spec { env, ..spec }
     }
 
     fn write_units(&mut self, dc: &DataCenterSpec, known: &Known) {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use dujiang_types::DcId;
@@ -15,7 +14,7 @@ use crate::process::{Keeper, Spec};
 /// How long the control server may take to finish its answers, and etcd to close its files.
 const GRACE: Duration = Duration::from_secs(5);
 /// etcd from the distribution.
-const ETCD: &str = "/usr/bin/etcd";
+pub const ETCD: &str = "/usr/bin/etcd";
 /// Between data centers a message takes some ten milliseconds; five lost heartbeats begin an election.
 const HEARTBEAT_MS: u32 = 100;
 const ELECTION_MS: u32 = 600;
@@ -81,7 +80,8 @@ impl Processes<'_> {
             ("--log-level", "warn".to_owned()),
         ];
         let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-        self.spec("etcd", ETCD.into(), args, format!("{own_client}/health"))
+        let ready = format!("{own_client}/health");
+        self.folder.process(self.options, "etcd", ETCD.into(), args, ready)
     }
 
     fn control(&self) -> Spec {
@@ -97,19 +97,7 @@ impl Processes<'_> {
             "--store".to_owned(),
             store,
         ];
-        self.spec("control", self.options.program.clone(), args.into(), format!("http://{listen}/readyz"))
-    }
-
-    fn spec(&self, name: &str, program: PathBuf, args: Vec<String>, ready: String) -> Spec {
-        Spec {
-            name: name.to_owned(),
-            program,
-            args,
-            env: self.options.env(),
-            dir: self.folder.dc.clone(),
-            log: self.folder.log().join(format!("{name}.log")),
-            record: self.folder.run().join(format!("{name}.json")),
-            ready: Some(ready),
-        }
+        let ready = format!("http://{listen}/readyz");
+        self.folder.process(self.options, "control", self.options.program.clone(), args.into(), ready)
     }
 }

@@ -32,10 +32,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::postgres::{PostgresError, Programs, Settings, Tuning};
+use crate::process::Spec;
 use crate::secret::Secret;
 use handle::Handle;
 use instances::Instances;
 use known::Known;
+pub use member::ETCD;
 use member::Member;
 use metrics::Metrics;
 use report::Reporter;
@@ -134,6 +136,27 @@ impl Folder {
 
     fn units_file(&self) -> PathBuf {
         self.dc.join("units.json")
+    }
+
+    /// A process of this data center, with its log and record where everybody looks for them.
+    fn process(
+        &self,
+        options: &Options,
+        name: &str,
+        program: PathBuf,
+        args: Vec<String>,
+        ready: String,
+    ) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            program,
+            args,
+            env: options.env(),
+            dir: self.dc.clone(),
+            log: self.log().join(format!("{name}.log")),
+            record: self.run().join(format!("{name}.json")),
+            ready: Some(ready),
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl Reporter {
     async fn send(&self, report: &Arc<AgentReport>) -> Result<AgentReply, String> {
         let servers = &self.shared.servers;
         let (answers, mut answered) = mpsc::channel(servers.len().max(1));
-        for server in servers.iter().filter(|server| server.is_free()) {
+        for server in servers.iter().filter(|server| server.claim()) {
             let (server, client, report) = (server.clone(), self.shared.client.clone(), report.clone());
             let answers = answers.clone();
             tokio::spawn(async move {

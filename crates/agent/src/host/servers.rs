@@ -34,11 +34,11 @@ impl Server {
     }
 
     /// Claims the server for a report, unless it has not answered the last one yet: then the next one says more.
-    pub(super) fn is_free(&self) -> bool {
+    pub(super) fn claim(&self) -> bool {
         !self.busy.swap(true, Ordering::AcqRel)
     }
 
-    /// Sends a report to the server, which was free.
+    /// Sends a report to the server, which was claimed for it.
     pub(super) async fn tell(
         &self,
         client: &reqwest::Client,

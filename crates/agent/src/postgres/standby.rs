@@ -14,7 +14,7 @@ use super::run::POLL;
 use super::sql::{Session, field, flag, in_use, literal};
 use super::state::Upstream;
 use super::wal::{self, History};
-use super::{ROLE_REPLICATION, Replica};
+use super::{RELOAD, ROLE_REPLICATION, Replica};
 
 /// How long a receiver may take to end. It is told to by signal, so only a frozen one takes longer.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ impl Replica {
         self.change(|state| state.upstream = None).await?;
         self.files.write(&self.settings, &self.state())?;
         let session = self.session().await?;
-        self.reload(&session).await?;
+        session.row("reload the configuration", RELOAD).await?;
         let deadline = Instant::now() + DETACH_TIMEOUT;
         let receivers = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
         loop {

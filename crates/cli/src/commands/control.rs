@@ -23,13 +23,18 @@ pub struct Args {
     store: Option<String>,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    logging::to_stderr();
+/// The file that keeps the records if nothing else was named.
+fn own_store(context: &Context) -> Result<String, Failure> {
     let folder = context.data().join("control");
     std::fs::create_dir_all(&folder)
         .map_err(|e| Failure::because(format!("cannot create {}", folder.display()), &e))?;
-    let store = args.store.clone().unwrap_or_else(|| format!("redb:{}", folder.join("store.redb").display()));
+    Ok(format!("redb:{}", folder.join("store.redb").display()))
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    logging::to_stderr();
+    let store = args.store.clone().map_or_else(|| own_store(context), Ok)?;
     let options = Options {
         name: args.name.clone(),
         listen: args.listen,

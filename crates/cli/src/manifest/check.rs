@@ -371,12 +371,9 @@ fn fixed_addresses(network: &At<dujiang_types::platform::Network>) -> [(SocketAd
         (spec.agent_address(), "agent"),
         (spec.mesh_address(), "gateway (for other gateways)"),
         (spec.gateway_admin_address(), "gateway (for health checks)"),
-        (SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_CONTROL), "control server"),
-        (SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_ETCD), "etcd member"),
-        (
-            SocketAddr::new(spec.main_host(), DataCenterSpec::PORT_ETCD_PEER),
-            "etcd member (for other members)",
-        ),
+        (spec.control_address(), "control server"),
+        (spec.etcd_address(), "etcd member"),
+        (spec.etcd_peer_address(), "etcd member (for other members)"),
     ]
 }
 

@@ -52,15 +52,12 @@ const BYTES_MAX: u64 = 1 << 20;
 impl Manifest {
     /// URLs of the control servers; that of `near` first, if it has one.
     pub fn control_urls(&self, near: Option<&DcId>) -> Vec<String> {
-        let address = match self.control {
-            ControlPlane::One(address) => return vec![format!("http://{address}")],
-            ControlPlane::Everywhere => {
-                |dc: &DataCenterSpec| SocketAddr::new(dc.main_host(), DataCenterSpec::PORT_CONTROL)
-            }
-        };
+        if let ControlPlane::One(address) = self.control {
+            return vec![format!("http://{address}")];
+        }
         let mut dcs: Vec<_> = self.data_centers.iter().collect();
         dcs.sort_by_key(|(dc, _)| Some(*dc) != near);
-        dcs.into_iter().map(|(_, spec)| format!("http://{}", address(spec))).collect()
+        dcs.into_iter().map(|(_, spec)| format!("http://{}", spec.control_address())).collect()
     }
 
     /// Reads and judges a file. Returns the manifest with the text it was read from.

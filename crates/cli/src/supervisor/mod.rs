@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dujiang_agent::files;
+use dujiang_agent::{ETCD, files};
 use dujiang_control::Status;
 use dujiang_types::platform::DataCenterSpec;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,9 +36,6 @@ const CONTROL_START_MAX: Duration = Duration::from_secs(30);
 const SERVE_MAX: Duration = Duration::from_secs(180);
 /// Folders under which distributions put PostgreSQL, one per major version.
 const POSTGRES_ROOT: &str = "/usr/lib/postgresql";
-
-/// etcd from the distribution.
-const ETCD: &str = "/usr/bin/etcd";
 
 /// What to run and where.
 #[derive(Debug, Clone)]

@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 
 use dujiang_agent::proc;
-use dujiang_types::platform::DataCenterSpec;
 
 use crate::failure::Failure;
 use crate::manifest::{ControlPlane, Manifest};
@@ -21,13 +20,9 @@ pub fn addresses(manifest: &Manifest) -> BTreeMap<SocketAddr, String> {
     }
     for (dc, spec) in &manifest.data_centers {
         if manifest.control == ControlPlane::Everywhere {
-            let main = |port| SocketAddr::new(spec.main_host(), port);
-            all.insert(main(DataCenterSpec::PORT_CONTROL), format!("the control server of {dc}"));
-            all.insert(main(DataCenterSpec::PORT_ETCD), format!("the etcd member of {dc}"));
-            all.insert(
-                main(DataCenterSpec::PORT_ETCD_PEER),
-                format!("the etcd member of {dc}, for the others"),
-            );
+            all.insert(spec.control_address(), format!("the control server of {dc}"));
+            all.insert(spec.etcd_address(), format!("the etcd member of {dc}"));
+            all.insert(spec.etcd_peer_address(), format!("the etcd member of {dc}, for the others"));
         }
         all.insert(spec.agent_address(), format!("the agent of {dc}"));
         all.insert(spec.gateway_address(), format!("the gateway of {dc}"));

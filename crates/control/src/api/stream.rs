@@ -21,7 +21,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 const EVENTS_MAX: usize = 64;
 /// A reader that takes nothing for so long is dropped; it can resume from where it was.
 const STALL_MAX: Duration = Duration::from_secs(10);
-
 /// How often a stream looks whether its server is still in touch with the store.
 const TOUCH_LOOK_EVERY: Duration = Duration::from_millis(250);
 
