@@ -19,8 +19,10 @@ use utoipa_axum::routes;
 pub use input::{AMOUNT_MINOR_MAX, BALANCE_MINOR_MAX};
 pub use ledger::{CASH, IN_TRANSIT, PostingKind, PostingState};
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { component: "bank", version: 1, sql: include_str!("sql/001_ledger.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { component: "bank", version: 1, sql: include_str!("sql/001_ledger.sql") },
+    Migration { component: "bank", version: 2, sql: include_str!("sql/002_numbering.sql") },
+];
 
 /// The bank.
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod context;
+pub mod exposure;
 pub mod failure;
 pub mod figures;
 pub mod logging;

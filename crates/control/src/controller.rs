@@ -91,7 +91,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let Some(term) = shared.leader.leads() else { continue };
         let records = shared.records();
         shared.forget_units_but(&records);
-        shared.observed().forget_data_centers_but(&records);
+        shared.observed().forget_all_but(&records);
         for (id, unit) in &records.units {
             consider(&shared, term, &records, id, unit).await;
         }

@@ -1,8 +1,9 @@
 //! What the control plane counts, in Prometheus' terms.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use dujiang_types::Kind;
+use dujiang_types::{Kind, Tri};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::state::Shared;
+use crate::status;
 
 /// Labels of a request: bounded, because the route is the pattern that matched and not the path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +26,12 @@ pub(crate) struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NameLabels {
     name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplicaLabels {
+    name: String,
+    replica: String,
 }
 
 /// Counters that live as long as the process.
@@ -85,6 +93,7 @@ fn observed(registry: &mut Registry, shared: &Shared) {
     for (dc, seen) in &shared.observed().agents {
         ages.get_or_create(&NameLabels { name: dc.to_string() }).set(seen.at.elapsed().as_secs_f64());
     }
+    exposures(registry, shared);
     let leads: Gauge = Gauge::default();
     leads.set(i64::from(shared.leader.leads().is_some()));
     registry.register("leads", "1 if this server decides, 0 if it only listens", leads);
@@ -105,4 +114,41 @@ fn observed(registry: &mut Registry, shared: &Shared) {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         registry.register(kind.plural(), "Resources of this kind", gauge);
     }
+}
+
+/// What the loss of each unit's home would cost.
+fn exposures(registry: &mut Registry, shared: &Shared) {
+    let kept: Family<NameLabels, Gauge> = Family::default();
+    let automatic: Family<NameLabels, Gauge> = Family::default();
+    let at_risk: Family<NameLabels, Gauge> = Family::default();
+    let bytes: Family<ReplicaLabels, Gauge> = Family::default();
+    let seconds: Family<ReplicaLabels, Gauge<f64, AtomicU64>> = Family::default();
+    let transfers: Family<ReplicaLabels, Gauge> = Family::default();
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for (unit, exposure) in status::exposures(shared) {
+        let labels = NameLabels { name: unit.to_string() };
+        kept.get_or_create(&labels).set(i64::from(exposure.durability.kept == Tri::True));
+        automatic.get_or_create(&labels).set(i64::from(exposure.automatic));
+        if let Some(risk) = exposure.at_risk_bytes {
+            at_risk.get_or_create(&labels).set(whole(risk));
+        }
+        for (dc, behind) in exposure.behind {
+            let labels = ReplicaLabels { name: labels.name.clone(), replica: dc.to_string() };
+            bytes.get_or_create(&labels).set(whole(behind.bytes));
+            seconds.get_or_create(&labels).set(Duration::from_millis(behind.lag_ms).as_secs_f64());
+            if let Some(count) = behind.transfers {
+                transfers.get_or_create(&labels).set(whole(count));
+            }
+        }
+    }
+    let said = "1 if the sync set holds every other replica, 0 if durability is degraded";
+    registry.register("unit_durability_kept", said, kept);
+    let said = "1 if a failover now would ask nobody, 0 if it needs an operator";
+    registry.register("unit_failover_automatic", said, automatic);
+    let said = "Acknowledged bytes of log that only the home may have";
+    registry.register_with_unit("unit_at_risk", said, Unit::Bytes, at_risk);
+    registry.register_with_unit("replica_behind", "Log a replica has not got", Unit::Bytes, bytes);
+    let said = "How long ago the home was where the replica is";
+    registry.register_with_unit("replica_behind", said, Unit::Seconds, seconds);
+    registry.register("replica_behind_transfers", "Transfers a replica has not got", transfers);
 }

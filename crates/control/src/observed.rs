@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use dujiang_types::DcId;
 use dujiang_types::api::AgentReport;
 use dujiang_types::report::GatewayReport;
+use dujiang_types::{DcId, UnitId};
+use dujiang_unit::exposure::Progress;
 
 use crate::records::Records;
 
@@ -19,6 +20,8 @@ const SESSIONS_OVER_MAX: usize = 8;
 pub(crate) struct Observed {
     pub(crate) agents: BTreeMap<DcId, SeenAgent>,
     pub(crate) gateways: BTreeMap<DcId, SeenGateway>,
+    /// How far homes and replicas have come.
+    progress: BTreeMap<UnitId, Progress>,
 }
 
 /// An agent's latest report.
@@ -58,13 +61,28 @@ impl Observed {
         true
     }
 
+    /// How far a unit's home and replicas have come.
+    pub(crate) fn progress(&self, unit: &UnitId) -> Progress {
+        self.progress.get(unit).cloned().unwrap_or_default()
+    }
+
+    /// Takes over what an agent's latest report says about that, of units that exist.
+    pub(crate) fn note_progress(&mut self, dc: &DcId, records: &Records, now_ms: u64) {
+        let Some(seen) = self.agents.get(dc) else { return };
+        for (unit, report) in seen.report.units.iter().filter(|(unit, _)| records.units.contains_key(*unit)) {
+            let meter = seen.report.meters.get(unit).copied().unwrap_or_default();
+            self.progress.entry(unit.clone()).or_default().observe(dc, report, &meter, now_ms);
+        }
+    }
+
     /// Takes over a gateway's report.
     pub(crate) fn gateway(&mut self, dc: DcId, report: GatewayReport, at: Instant) {
         self.gateways.insert(dc, SeenGateway { report, at });
     }
 
-    /// Forgets data centers that are gone.
-    pub(crate) fn forget_data_centers_but(&mut self, records: &Records) {
+    /// Forgets data centers and units that are gone.
+    pub(crate) fn forget_all_but(&mut self, records: &Records) {
+        self.progress.retain(|unit, _| records.units.contains_key(unit));
         self.agents.retain(|dc, _| records.datacenters.contains_key(dc));
         self.gateways.retain(|dc, _| records.datacenters.contains_key(dc));
     }
@@ -83,6 +101,8 @@ mod tests {
             units: BTreeMap::new(),
             instances: BTreeMap::new(),
             renew: BTreeMap::new(),
+            meters: BTreeMap::new(),
+            host: None,
         }
     }
 

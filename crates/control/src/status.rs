@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use dujiang_types::exposure::Exposure;
 use dujiang_types::operation::Operation;
 use dujiang_types::report::{GatewayReport, InstanceReport, ReplicaReport, ReplicaState};
 use dujiang_types::unit::Unit;
 use dujiang_types::{DcId, Revision, UnitId};
-use dujiang_unit::controller;
+use dujiang_unit::exposure;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -64,19 +65,6 @@ pub struct ReplicaView {
     pub report: Option<ReplicaReport>,
     /// Bytes it is behind the primary, as the primary sees it. `None` for the primary, and if it is not known.
     pub lag_bytes: Option<u64>,
-}
-
-/// What the loss of a unit's home would cost now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Exposure {
-    /// True if another replica would be promoted without asking anyone.
-    pub automatic: bool,
-    /// Why not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Acknowledged bytes that only the home may have: 0 where the sync set holds them, else the lag of the replica
-    /// that is least behind. `None` if it is not known.
-    pub at_risk_bytes: Option<u64>,
 }
 
 /// One agent.
@@ -139,15 +127,21 @@ fn unit_view(shared: &Shared, id: &UnitId, unit: &Unit) -> UnitView {
         )
     });
     let replicas: BTreeMap<_, _> = replicas.collect();
-    let provable = controller::provable(&sight.view(unit, None));
-    let synchronous = unit.status.wanted_set().is_some_and(|set| set.need > 0);
-    let least_behind = replicas.values().filter_map(|replica| replica.lag_bytes).min();
-    let exposure = Exposure {
-        automatic: provable.is_ok(),
-        reason: provable.err().unwrap_or_default(),
-        at_risk_bytes: if synchronous { Some(0) } else { least_behind },
-    };
+    let exposure = exposure_of(shared, id, &sight, unit);
     UnitView { unit: unit.clone(), waiting: shared.unit(id).waiting(), replicas, exposure }
+}
+
+fn exposure_of(shared: &Shared, id: &UnitId, sight: &Sight, unit: &Unit) -> Exposure {
+    let progress = shared.observed().progress(id);
+    exposure::exposure(&sight.view(unit, None), &progress)
+}
+
+/// The exposure of every unit.
+pub(crate) fn exposures(shared: &Shared) -> BTreeMap<UnitId, Exposure> {
+    let records = shared.records();
+    let of =
+        |(id, unit): (&UnitId, &Unit)| (id.clone(), exposure_of(shared, id, &Sight::of(shared, id), unit));
+    records.units.iter().map(of).collect()
 }
 
 fn agents(shared: &Shared, records: &Records) -> BTreeMap<DcId, AgentView> {

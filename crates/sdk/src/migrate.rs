@@ -19,8 +19,10 @@ pub struct Migration {
 }
 
 /// The SDK's own tables.
-pub(crate) const SDK: &[Migration] =
-    &[Migration { component: "sdk", version: 1, sql: include_str!("sql/001_base.sql") }];
+pub(crate) const SDK: &[Migration] = &[
+    Migration { component: "sdk", version: 1, sql: include_str!("sql/001_base.sql") },
+    Migration { component: "sdk", version: 2, sql: include_str!("sql/002_numbering.sql") },
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS dujiang_migrations (
     component text NOT NULL,

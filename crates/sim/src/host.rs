@@ -301,6 +301,8 @@ impl World {
             units: reports,
             instances: BTreeMap::new(),
             renew,
+            meters: BTreeMap::new(),
+            host: None,
         };
         self.send(Channel::AgentControl, dc, Proc::Control, &Message::Report(Box::new(report)));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::exposure::{Host, Meter};
 use crate::report::{GatewayReport, InstanceReport, ReplicaReport};
 use crate::{DcId, Epoch, Revision, UnitId};
 
@@ -34,6 +35,12 @@ pub struct AgentReport {
     pub instances: BTreeMap<String, InstanceReport>,
     /// Leases asked for: the agent, its PostgreSQL and a real write are well.
     pub renew: BTreeMap<UnitId, Epoch>,
+    /// What is counted in the replicas, by unit.
+    #[serde(default)]
+    pub meters: BTreeMap<UnitId, Meter>,
+    /// The host it runs on; `None` if that could not be read.
+    #[serde(default)]
+    pub host: Option<Host>,
 }
 
 /// Answer to an [`AgentReport`].

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod error;
+pub mod exposure;
 pub mod ids;
 pub mod money;
 pub mod operation;
@@ -18,4 +19,4 @@ pub use error::{Code, Problem};
 pub use ids::{AppId, DcId, Epoch, OperationId, PlatformId, RegionId, Revision, Slot, SlotRange, UnitId};
 pub use money::{Currency, Money, MoneyError};
 pub use position::{Lsn, Position};
-pub use resource::{Condition, Kind, Resource};
+pub use resource::{Condition, Kind, Resource, Tri};

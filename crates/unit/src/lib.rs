@@ -5,6 +5,7 @@
 //!
 //! * [`controller`]: the control plane's decision about one unit: phases, elections, sync set.
 //! * [`election`]: what a set of detached replicas proves, and who may be promoted.
+//! * [`exposure`]: what the loss of a unit's home would cost.
 //! * [`agent`]: what an agent does next with one replica, and what it reports.
 //! * [`leadership`]: which of several control servers decides.
 //! * [`lease`]: who may acknowledge until when; promises that outlive the control plane.
@@ -12,6 +13,7 @@
 pub mod agent;
 pub mod controller;
 pub mod election;
+pub mod exposure;
 pub mod leadership;
 pub mod lease;
 pub mod timing;

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dujiang_types::exposure::{Behind, Exposure, Meter};
 use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
 use dujiang_types::report::{DataState, GatewayReport, ReplicaReport, ReplicaState, StandbyReport};
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
-use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision, UnitId};
+use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision, Tri, UnitId};
 use dujiang_unit::Timing;
 use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide};
+use dujiang_unit::exposure::{DURABILITY_KEPT, Progress, exposure};
 use jiff::Timestamp;
 
 fn dc(name: &str) -> DcId {
@@ -165,8 +167,8 @@ impl Bench {
         }
     }
 
-    fn decides(&mut self) -> Decision {
-        let view = View {
+    fn view(&self) -> View<'_> {
+        View {
             unit: &self.unit,
             reports: &self.reports,
             gateways: &self.gateways,
@@ -174,8 +176,18 @@ impl Bench {
             now_ms: self.now_ms,
             wall: Timestamp::UNIX_EPOCH,
             timing: &self.timing,
-        };
-        decide(&view, &mut self.memory)
+        }
+    }
+
+    fn decides(&mut self) -> Decision {
+        let mut memory = self.memory.clone();
+        let decision = decide(&self.view(), &mut memory);
+        self.memory = memory;
+        decision
+    }
+
+    fn exposed(&self, progress: &Progress) -> Exposure {
+        exposure(&self.view(), progress)
     }
 
     #[track_caller]
@@ -472,4 +484,47 @@ fn deciding_twice_decides_the_same() {
     bench.hears("a", stopped(1, None));
     let first = bench.decides();
     assert_eq!(first, bench.decides());
+}
+
+fn kept(status: &UnitStatus) -> (Tri, &str) {
+    let condition = status.conditions.iter().find(|condition| condition.kind == DURABILITY_KEPT).unwrap();
+    (condition.state, condition.reason.as_str())
+}
+
+#[test]
+fn the_record_says_degraded_before_it_is_and_kept_only_once_it_is() {
+    let mut bench = Bench::serving();
+    let both = set(&["b", "c"], 1);
+    bench.hears("a", primary(1, &both, &["b"]));
+    bench.passes(bench.timing.member_lost_ms + 100, &["c"]);
+    // Both sets are recorded and PostgreSQL still waits for the larger one.
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!(change.status.claims.len(), 2);
+    let (state, why) = kept(&change.status);
+    assert_eq!(state, Tri::False);
+    assert!(why.contains("not in the sync set: c"), "{why}");
+    bench.hears("a", primary(1, &set(&["b"], 1), &["b"]));
+    assert_eq!(kept(&bench.changes(&Phase::Serving).status).0, Tri::False);
+    // c is back: recorded, but not yet in force.
+    bench.hears("a", primary(1, &set(&["b"], 1), &["b", "c"]));
+    bench.hears("c", following("a", 1, at(2, 90)));
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!((change.status.claims.len(), kept(&change.status).0), (2, Tri::False));
+    bench.hears("a", primary(1, &both, &["b", "c"]));
+    assert_eq!(kept(&bench.changes(&Phase::Serving).status).0, Tri::True);
+}
+
+#[test]
+fn the_exposure_says_where_a_failover_would_go_and_what_it_would_cost() {
+    let mut bench = Bench::serving();
+    let mut progress = Progress::default();
+    let meter = Meter { transfers: Some(7), ..Meter::default() };
+    progress.observe(&dc("a"), &bench.reports[&dc("a")].report, &meter, bench.now_ms);
+    let exposed = bench.exposed(&progress);
+    assert_eq!((exposed.to, exposed.at_risk_bytes), (Some(dc("b")), Some(0)));
+    // With one of the two silent nothing can be proven.
+    bench.reports.get_mut(&dc("b")).unwrap().age_ms = 60_000;
+    let exposed = bench.exposed(&progress);
+    assert!(!exposed.automatic && exposed.reason.contains("commits of epoch 1 may be missing"));
+    assert_eq!(exposed.at_risk, Some(Behind { transfers: Some(0), ..Behind::default() }));
 }

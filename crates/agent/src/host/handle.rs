@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dujiang_types::api::{PromiseReply, PromiseRequest};
+use dujiang_types::exposure::Meter;
 use dujiang_types::report::{DataState, ReplicaReport, ReplicaState};
 use dujiang_types::{DcId, Epoch, Revision, UnitId};
 use dujiang_unit::Timing;
@@ -40,6 +41,8 @@ pub(super) struct Seen {
     pub(super) lease: Option<Held>,
     /// A primary whose probe did not come back by then is not well.
     pub(super) healthy_until_ms: u64,
+    /// What was counted last.
+    pub(super) meter: Meter,
 }
 
 impl Handle {
@@ -54,6 +57,11 @@ impl Handle {
     /// Replaces the latest observation.
     pub(super) fn publish(&self, seen: Seen) {
         *lock(&self.seen) = seen;
+    }
+
+    /// What was counted last.
+    pub(super) fn meter(&self) -> Meter {
+        lock(&self.seen).meter
     }
 
     /// True once there was a look at the replica.

@@ -6,6 +6,7 @@ mod handle;
 mod instances;
 mod known;
 mod listen;
+mod machine;
 mod member;
 mod metrics;
 mod report;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::Shared;
 use super::handle::Handle;
 use super::known::Known;
+use super::machine;
 use crate::clock::boottime_ms;
 
 /// A peer that takes longer does not promise.
@@ -41,10 +42,11 @@ impl Reporter {
         if self.sequence == 0 && !self.is_complete(&known, &handles) {
             return;
         }
-        let (mut units, mut renew) = (BTreeMap::new(), BTreeMap::new());
+        let (mut units, mut renew, mut meters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for handle in handles.values() {
             let (report, epoch) = handle.report(&known);
             units.insert(handle.unit.clone(), report);
+            meters.insert(handle.unit.clone(), handle.meter());
             renew.extend(epoch.map(|epoch| (handle.unit.clone(), epoch)));
         }
         self.sequence += 1;
@@ -55,6 +57,8 @@ impl Reporter {
             units,
             instances: self.shared.instances().await,
             renew,
+            meters,
+            host: machine::look(&self.shared.options.data),
         });
         // A lease counts from here: whatever time the exchange takes is lost to us, not to the others.
         let sent_ms = boottime_ms();

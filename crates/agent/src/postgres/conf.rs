@@ -15,6 +15,10 @@ use crate::files;
 
 /// What `synchronous_standby_names` names when nobody may acknowledge. No data center can have that name.
 const NOBODY: &str = "-nobody-";
+/// Clients a database admits at most: the pools of a few instances.
+pub(super) const CLIENTS_MAX: u32 = 92;
+/// Connections kept for the agent on top of that.
+const RESERVED: u32 = 8;
 /// What a copy in progress calls itself upstream. No data center can have these names, so they count for nothing.
 pub(super) const CLONING: &str = "-clone-";
 /// The same of a rewound database that is not consistent yet.
@@ -153,8 +157,8 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
         ("unix_socket_directories", String::new()),
         ("hba_file", files.hba().display().to_string()),
         ("cluster_name", format!("{} {}", settings.unit, settings.dc)),
-        ("max_connections", "100".to_owned()),
-        ("superuser_reserved_connections", "8".to_owned()),
+        ("max_connections", (CLIENTS_MAX + RESERVED).to_string()),
+        ("superuser_reserved_connections", RESERVED.to_string()),
         // A connection that is being authenticated when admission closes must not linger.
         ("authentication_timeout", "5s".to_owned()),
         ("password_encryption", "scram-sha-256".to_owned()),

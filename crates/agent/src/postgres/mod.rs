@@ -9,6 +9,7 @@
 mod conf;
 mod error;
 mod make;
+mod meter;
 mod observe;
 mod primary;
 mod programs;
@@ -105,6 +106,8 @@ pub struct Replica {
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     /// For the real-write probe, which may hang in the disk.
     probe: tokio::sync::Mutex<Option<Session>>,
+    /// For counting, which may wait for a lock.
+    counter: tokio::sync::Mutex<Option<meter::Counter>>,
 }
 
 impl Replica {
@@ -123,6 +126,7 @@ impl Replica {
             sealed: Mutex::new(Sealed::Unread),
             session: tokio::sync::Mutex::new(None),
             probe: tokio::sync::Mutex::new(None),
+            counter: tokio::sync::Mutex::new(None),
         };
         replica.end_stray_tools()?;
         replica.adopt().await?;
@@ -198,6 +202,9 @@ impl Replica {
     async fn forget_sessions(&self) {
         *self.session.lock().await = None;
         *self.probe.lock().await = None;
+        if let Ok(mut counter) = self.counter.try_lock() {
+            *counter = None;
+        }
     }
 
     /// Has a changed configuration taken in; returns before it is.

@@ -5,6 +5,7 @@
 mod faults;
 mod guard;
 mod killed;
+mod meter;
 mod outlive;
 mod pitfalls;
 mod prepared;

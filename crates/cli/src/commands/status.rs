@@ -8,14 +8,13 @@ use dujiang_control::Status;
 use dujiang_control::status::{ReplicaView, UnitView};
 use dujiang_types::DcId;
 use dujiang_types::report::ReplicaState;
-use dujiang_types::unit::Phase;
 
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{self, Format, Paint};
+use crate::output::{self, Paint};
 use crate::table::{Cell, Table, Tone};
-use crate::view;
+use crate::{exposure, view};
 
 /// Between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +24,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:
   dujiang status
   dujiang status --watch
+  dujiang status -o wide
   dujiang status -o json | jq '.units[].unit.status.home'")]
 pub struct Args {
     /// Show it again every second, until Ctrl-C
@@ -32,7 +32,19 @@ pub struct Args {
     watch: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    output: Shape,
+}
+
+/// How the status is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Shape {
+    /// Aligned columns for people
+    #[default]
+    Table,
+    /// The same, and how far each replica is behind, in bytes, seconds and transfers
+    Wide,
+    /// JSON for programs
+    Json,
 }
 
 /// Runs the command.
@@ -54,14 +66,17 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     })
 }
 
-fn print(status: &Status, format: Format, again: bool) -> Result<(), Failure> {
-    match format {
-        Format::Json => output::json(status),
-        Format::Table => {
-            let clear = if again && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-            output::bytes(format!("{clear}{}", render(status, Paint::stdout())).as_bytes())
-        }
+fn print(status: &Status, shape: Shape, again: bool) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    let mut text = match shape {
+        Shape::Json => return output::json(status),
+        Shape::Table => render(status, paint),
+        Shape::Wide => format!("{}\n{}", render(status, paint), exposure::wide(status).render(paint)),
+    };
+    if again && io::stdout().is_terminal() {
+        text.insert_str(0, "\x1b[H\x1b[2J");
     }
+    output::bytes(text.as_bytes())
 }
 
 /// The status as tables.
@@ -73,6 +88,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
         let _ = writeln!(out, "the control server of {} leads", paint.bold(&status.leader));
     } else if status.leader.is_empty() {
         let _ = writeln!(out, "{}", paint.red("no control server leads"));
+    }
+    for line in exposure::degraded(status) {
+        let _ = writeln!(out, "{}", paint.red(line));
     }
     for operation in &status.operations {
         let last = operation.status.steps.last();
@@ -96,7 +114,8 @@ pub fn brief(status: &Status) -> String {
 }
 
 fn units(status: &Status) -> Table {
-    let mut table = Table::new(&["UNIT", "HOME", "EPOCH", "PHASE", "SYNC SET", "REPLICAS", "LOSS OF HOME"]);
+    let mut table =
+        Table::new(&["UNIT", "HOME", "EPOCH", "PHASE", "SYNC SET", "DURABILITY", "REPLICAS", "LOSS OF HOME"]);
     for (name, view) in &status.units {
         let unit = &view.unit.status;
         table.row([
@@ -105,8 +124,9 @@ fn units(status: &Status) -> Table {
             unit.epoch.to_string().into(),
             Cell::new(unit.phase.to_string(), view::phase_tone(&unit.phase)),
             unit.wanted_set().map_or_else(|| "-".to_owned(), view::sync_set).into(),
+            exposure::durability(view, status.at),
             replicas(view).into(),
-            exposure(view),
+            exposure::loss_of_home(view),
         ]);
     }
     table
@@ -134,29 +154,8 @@ fn state_of(replica: &ReplicaView) -> String {
         ReplicaState::Primary { open: false, .. } => "primary (closed)",
     };
     match replica.lag_bytes {
-        Some(lag) if lag > 0 => format!("{word} -{}", bytes(lag)),
+        Some(lag) if lag > 0 => format!("{word} -{}", exposure::bytes(lag)),
         _ => word.to_owned(),
-    }
-}
-
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let step = UNITS.iter().enumerate().rev().find(|(n, _)| count >> (10 * n) > 0);
-    let (n, unit) = step.unwrap_or((0, &"B"));
-    format!("{} {unit}", count >> (10 * n))
-}
-
-fn exposure(view: &UnitView) -> Cell {
-    let exposure = &view.exposure;
-    // Before and between homes the question is what is being waited for.
-    if view.unit.status.phase != Phase::Serving {
-        return Cell::new(view.waiting.as_str(), view::phase_tone(&view.unit.status.phase));
-    }
-    match (exposure.automatic, exposure.at_risk_bytes) {
-        (true, Some(0)) => Cell::new("nothing is lost", Tone::Good),
-        (true, Some(lag)) => Cell::new(format!("up to {}", bytes(lag)), Tone::Busy),
-        (true, None) => Cell::new("not known", Tone::Busy),
-        (false, _) => Cell::new(format!("needs an operator: {}", exposure.reason), Tone::Bad),
     }
 }
 
@@ -191,16 +190,5 @@ fn gateway(status: &Status, dc: &DcId) -> Cell {
         Cell::new(format!("holds {held} requests"), Tone::Busy)
     } else {
         Cell::new("well", Tone::Good)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_rounded_down_to_a_unit() {
-        let sizes = [0, 1023, 1024, 5 << 20, 3 << 40].map(bytes);
-        assert_eq!(sizes, ["0 B", "1023 B", "1 KiB", "5 MiB", "3 TiB"]);
     }
 }

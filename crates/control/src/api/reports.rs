@@ -36,7 +36,14 @@ pub(super) async fn agent(
     let renew = report.renew.clone();
     let term = app.shared.leader.leads();
     // One that was overtaken says nothing about now, so nothing is granted on its word.
-    let current = app.shared.observed().agent(report, Instant::now());
+    let current = {
+        let mut observed = app.shared.observed();
+        let current = observed.agent(report, Instant::now());
+        if current {
+            observed.note_progress(&dc, &app.shared.records(), app.shared.now_ms());
+        }
+        current
+    };
     let mut leases = BTreeMap::new();
     if current {
         app.shared.wake.notify_one();

@@ -111,6 +111,8 @@ impl World {
             units: BTreeMap::from([(id, report)]),
             instances: BTreeMap::new(),
             renew,
+            meters: BTreeMap::new(),
+            host: None,
         }
     }
 

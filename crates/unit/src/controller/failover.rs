@@ -23,8 +23,9 @@ pub fn force(unit: &Unit, to: &DcId) -> Result<UnitStatus, String> {
     Ok(UnitStatus { forced: Some(to.clone()), ..unit.status.clone() })
 }
 
-/// Whether a failover now would be automatic, and if not, why.
-pub fn provable(view: &View) -> Result<(), String> {
+/// Where a failover now would go without asking anyone; if it would not, why. By what is known now: the election
+/// itself goes by the positions of detached replicas.
+pub fn provable(view: &View) -> Result<DcId, String> {
     let fresh: BTreeMap<DcId, Detached> = view
         .others()
         .filter_map(|dc| match view.fresh(dc)?.data {
@@ -35,11 +36,11 @@ pub fn provable(view: &View) -> Result<(), String> {
             DataState::Absent => None,
         })
         .collect();
-    match complete(&view.unit.status.claims, &fresh) {
-        Ok(complete) if complete.is_empty() => Err("no other replica is reachable".to_owned()),
-        Ok(_) => Ok(()),
-        Err(missing) => Err(missing.to_string()),
-    }
+    let complete = complete(&view.unit.status.claims, &fresh).map_err(|missing| missing.to_string())?;
+    let reach = |dc: &DcId| view.fresh(dc).and_then(|report| report.position).unwrap_or_default();
+    // max_by_key takes the last of equals; reversed, the first by name.
+    let longest = complete.into_iter().rev().max_by_key(reach);
+    longest.ok_or_else(|| "no other replica is reachable".to_owned())
 }
 
 /// Serving or holding → electing if the home is known to have stopped, or silent beyond its lease while others

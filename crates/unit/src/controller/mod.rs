@@ -18,6 +18,7 @@ pub use failover::{force, provable};
 pub use moves::refusal;
 pub use view::{Memory, Seen, View};
 
+use crate::exposure::note_durability;
 use change::keep;
 use failover::{elect, lost_home};
 use moves::{begin_move, hold, seal};
@@ -27,6 +28,14 @@ use sync_set::reconfigure;
 /// Decides about one unit.
 pub fn decide(view: &View, memory: &mut Memory) -> Decision {
     memory.observe(view);
+    let mut decision = transition(view, memory);
+    if let Decision::Change(change) = &mut decision {
+        note_durability(&view.unit.spec, &mut change.status, view.wall);
+    }
+    decision
+}
+
+fn transition(view: &View, memory: &Memory) -> Decision {
     let status = &view.unit.status;
     match &status.phase {
         Phase::Forming => {

@@ -114,6 +114,9 @@ impl Task {
         if self.probing.is_none() && self.is_primary() {
             wake = wake.min(self.probe_at);
         }
+        if self.metering.is_none() && self.may_count() {
+            wake = wake.min(self.meter_at);
+        }
         let now = Instant::now();
         if self.remembering.is_none() && self.remember_at > now {
             wake = wake.min(self.remember_at);
@@ -132,6 +135,12 @@ impl Task {
         let Process::Primary { epoch, .. } = self.local.process else { return None };
         let lease = self.lease.filter(|lease| lease.epoch == epoch);
         Some(lease.map_or(0, |lease| lease.until_ms.saturating_sub(boottime_ms())))
+    }
+
+    /// While nothing is started, stopped or changed: counting is never worth a moment of that.
+    fn may_count(&self) -> bool {
+        let answers = matches!(self.local.process, Process::Primary { .. } | Process::Standby { .. });
+        answers && self.running.is_none()
     }
 
     pub(super) fn is_primary(&self) -> bool {
@@ -155,6 +164,11 @@ impl Task {
             self.probe_at = now + self.renew();
             let replica = self.replica.clone();
             self.probing = Some(tokio::spawn(async move { replica.write_probe().await }));
+        }
+        if self.metering.is_none() && self.may_count() && now >= self.meter_at {
+            self.meter_at = now + self.renew();
+            let replica = self.replica.clone();
+            self.metering = Some(tokio::spawn(async move { replica.meter().await }));
         }
         if now >= self.rotate_at {
             self.rotate_at = now + ROTATE_EVERY;

@@ -8,6 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dujiang_types::exposure::Meter;
 use dujiang_types::report::{ReplicaReport, ReplicaState};
 use dujiang_types::unit::{Phase, SyncSet, Unit};
 use dujiang_types::{Epoch, Revision};
@@ -130,6 +131,9 @@ struct Task {
     soon_until: Instant,
     probing: Background<()>,
     probe_at: Instant,
+    metering: Option<JoinHandle<Meter>>,
+    meter_at: Instant,
+    meter: Meter,
     healthy_until_ms: u64,
     examining: Background<Fit>,
     not_streaming_since: Option<Instant>,
@@ -174,6 +178,9 @@ impl Task {
             soon_until: now + SOON_FOR,
             probing: None,
             probe_at: now,
+            metering: None,
+            meter_at: now,
+            meter: Meter::default(),
             healthy_until_ms: 0,
             examining: None,
             not_streaming_since: None,
@@ -215,6 +222,7 @@ impl Task {
                 ended = join(&mut self.observing) => self.observed(ended),
                 ended = join_action(&mut self.running) => self.acted(ended),
                 ended = join(&mut self.probing) => self.probed(ended),
+                ended = join_meter(&mut self.metering) => self.meter = ended,
                 ended = join(&mut self.examining) => self.examined(&ended),
             }
         }
@@ -252,6 +260,7 @@ impl Task {
             why: self.why.clone(),
             lease: self.lease,
             healthy_until_ms: self.healthy_until_ms,
+            meter: self.meter,
         };
         self.handle.publish(seen);
         let unit = self.unit();
@@ -306,6 +315,14 @@ async fn join<T>(task: &mut Background<T>) -> Joined<T> {
     let ended = handle.await;
     *task = None;
     ended
+}
+
+/// Counting that did not come to an end says nothing.
+async fn join_meter(task: &mut Option<JoinHandle<Meter>>) -> Meter {
+    let Some(handle) = task.as_mut() else { return pending().await };
+    let ended = handle.await;
+    *task = None;
+    ended.unwrap_or_default()
 }
 
 async fn join_action(running: &mut Option<Running>) -> Joined<Outcome> {
