@@ -33,6 +33,21 @@ pub fn degraded(status: &Status) -> impl Iterator<Item = String> {
     })
 }
 
+/// A line for each unit that fails over again and again, and for each whose failover a rule holds back.
+pub fn unsteady(status: &Status) -> impl Iterator<Item = String> {
+    let in_a_row = status.units.values().filter_map(|view| {
+        let last = view.unit.status.last_failover.as_ref().filter(|last| last.in_a_row > 1)?;
+        let (name, count) = (&view.unit.name, last.in_a_row);
+        Some(format!(
+            "{name} has failed over {count} times in a row, last from {} at {:.0}",
+            last.from, last.at
+        ))
+    });
+    let silent = |view: &&UnitView| view.unit.status.phase == Phase::Serving && !view.is_home_heard();
+    let held = status.units.values().filter(silent);
+    in_a_row.chain(held.map(|view| format!("{}: {}", view.unit.name, view.waiting)))
+}
+
 /// What happens if the home is lost now.
 pub fn loss_of_home(view: &UnitView) -> Cell {
     let exposure = &view.exposure;

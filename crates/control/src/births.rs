@@ -21,6 +21,7 @@ pub(crate) fn unit_status(spec: &UnitSpec, now: Timestamp) -> UnitStatus {
         claims: vec![Claim { epoch: Epoch(1), primary: spec.home.clone(), set }],
         operation: None,
         forced: None,
+        last_failover: None,
         reason: "the unit was created".to_owned(),
         since: now,
         conditions: Vec::new(),

@@ -12,6 +12,7 @@ use dujiang_types::unit::Unit;
 use dujiang_types::{DcId, Kind, Resource, Revision, UnitId};
 use dujiang_unit::Timing;
 use dujiang_unit::controller::{Change, Decision, Effect, Memory, Seen, View, decide};
+use dujiang_unit::safety::Surroundings;
 use jiff::Timestamp;
 
 use crate::error::chain;
@@ -19,6 +20,7 @@ use crate::leader;
 use crate::observed::SeenAgent;
 use crate::records::Records;
 use crate::state::Shared;
+use crate::surroundings;
 
 /// Time alone can make a decision due; a tenth of a second is small beside every budget of [`Timing`].
 const TICK: Duration = Duration::from_millis(100);
@@ -32,6 +34,7 @@ pub(crate) struct Sight {
     now_ms: u64,
     wall: Timestamp,
     timing: Timing,
+    around: Surroundings,
 }
 
 impl Sight {
@@ -46,12 +49,14 @@ impl Sight {
         let gateways = observed.gateways.iter().map(|(dc, seen)| {
             (dc.clone(), Seen { report: seen.report.clone(), age_ms: shared.age_ms(seen.at) })
         });
+        let around = surroundings::of(shared, &observed, unit);
         Self {
             reports: reports.collect(),
             gateways: gateways.collect(),
             now_ms: shared.now_ms(),
             wall: Timestamp::now(),
             timing: shared.timing,
+            around,
         }
     }
 
@@ -62,6 +67,7 @@ impl Sight {
             reports: &self.reports,
             gateways: &self.gateways,
             requested,
+            around: &self.around,
             now_ms: self.now_ms,
             wall: self.wall,
             timing: &self.timing,
@@ -139,7 +145,7 @@ fn decide_guarded(view: &View, memory: &mut Memory) -> Decision {
 }
 
 /// The oldest move of the unit that nobody has begun.
-fn requested<'a>(records: &'a Records, unit: &UnitId) -> Option<&'a Operation> {
+pub(crate) fn requested<'a>(records: &'a Records, unit: &UnitId) -> Option<&'a Operation> {
     let pending = records.operations.values().filter(|operation| {
         operation.status.state == OperationState::Pending && operation.spec.work.unit() == unit
     });
@@ -199,4 +205,8 @@ fn log(id: &UnitId, unit: &Unit, change: &Change, revision: Revision) {
         unit = %id, from = %old.phase, to = %new.phase, epoch = %new.epoch, home = %new.home,
         operations = operations.join(","), %revision, why, "changed"
     );
+    let in_a_row = new.last_failover.as_ref().map_or(0, |last| last.in_a_row);
+    if old.last_failover != new.last_failover && in_a_row > 1 {
+        tracing::error!(unit = %id, in_a_row, home = %new.home, "the unit fails over again and again; somebody must look");
+    }
 }

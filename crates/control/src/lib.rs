@@ -19,6 +19,7 @@ mod routing;
 mod server;
 mod state;
 pub mod status;
+mod surroundings;
 mod validate;
 
 use std::net::SocketAddr;

@@ -54,6 +54,13 @@ pub struct UnitView {
     pub exposure: Exposure,
 }
 
+impl UnitView {
+    /// True if something current is known of the home.
+    pub fn is_home_heard(&self) -> bool {
+        self.replicas.get(&self.unit.status.home).is_some_and(|replica| replica.known)
+    }
+}
+
 /// One replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReplicaView {
@@ -90,7 +97,7 @@ pub struct GatewayView {
 }
 
 /// A gateway reports every second, so after three of them it is not known any more how it is.
-const GATEWAY_FRESH_MS: u64 = 3_000;
+pub(crate) const GATEWAY_FRESH_MS: u64 = 3_000;
 
 /// Writes down everything that is known.
 pub(crate) fn status(shared: &Shared) -> Status {

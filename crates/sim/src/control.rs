@@ -9,6 +9,7 @@ use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, Uni
 use dujiang_types::{AppId, DcId, Epoch, Kind, Revision, SlotRange};
 use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide};
 use dujiang_unit::lease::may_grant;
+use dujiang_unit::safety::Surroundings;
 use jiff::Timestamp;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -92,6 +93,7 @@ fn record(rng: &mut ChaCha8Rng, unit: usize, options: &Options) -> Unit {
             claims: vec![claim],
             operation: None,
             forced: None,
+            last_failover: None,
             reason: "a new unit".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             conditions: Vec::new(),
@@ -230,13 +232,15 @@ impl World {
         let requested = control.store.operations.iter().find(|operation| {
             operation.status.state == OperationState::Pending && *operation.spec.work.unit() == unit_id(unit)
         });
+        let around = Surroundings::default();
         let view = View {
             unit: record,
             reports: guesses.as_ref().unwrap_or(&memory.reports),
             gateways: &control.gateways,
             requested,
+            around: &around,
             now_ms,
-            wall: Timestamp::UNIX_EPOCH,
+            wall: wall(now_ms),
             timing: &self.timing,
         };
         let Decision::Change(change) = decide(&view, &mut memory.memory) else { return };
@@ -331,6 +335,11 @@ impl World {
             status: OperationStatus { state: OperationState::Pending, steps: Vec::new() },
         });
     }
+}
+
+/// The wall clock of this world goes with the control plane's.
+pub(crate) fn wall(now_ms: u64) -> Timestamp {
+    i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
 }
 
 fn apply(store: &mut Store, id: &str, create: Option<Work>, state: OperationState, step: Step) {

@@ -12,7 +12,9 @@
 //! frozen (a database that is down is the agent's to start); the disk answers; the log passes both ways between it
 //! and every other whole one; a standby that replays slowly has caught up.
 //!
-//! *Away*: the control plane hears nothing from it, and if the unit is at home there it cannot be vouched for.
+//! *Away*: the control plane hears nothing from it, and if the unit is at home there it cannot be vouched for. A home
+//! whose agent is silent while its gateway is heard is away only as long as the unit has not failed over before: a
+//! second time within the window that waits for an operator (rule `flapping`), and here there is none.
 //!
 //! Anything between (an agent that is heard while its replication is cut, say) is *half there*, and nothing is
 //! asked of the unit: a home that is heard and leads keeps its lease, whether or not its standbys can be reached,
@@ -205,7 +207,7 @@ impl World {
         let home = dc_index(&self.control.unit(unit).status.home);
         std::array::from_fn(|dc| {
             if self.is_away(dc, home == Some(dc)) {
-                Standing::Away
+                if home == Some(dc) && self.may_flap(unit, dc) { Standing::HalfThere } else { Standing::Away }
             } else if self.is_whole(At { dc, unit }) {
                 Standing::Whole(self.processes.life(Proc::Agent(dc)))
             } else {
@@ -225,6 +227,13 @@ impl World {
             && !self.processes.frozen(Proc::Guard(at))
             && self.stalled_for(at.dc) == 0
             && !lags
+    }
+
+    /// True if the rule against going to and fro may hold a failover of the unit back.
+    fn may_flap(&self, unit: usize, home: Dc) -> bool {
+        self.control.unit(unit).status.last_failover.is_some()
+            && self.processes.runs(Proc::Gateway(home))
+            && self.net.passes(Channel::GatewayControl, home, CONTROL_SITE)
     }
 
     fn is_away(&self, dc: Dc, is_home: bool) -> bool {

@@ -121,6 +121,18 @@ pub struct Claim {
     pub set: SyncSet,
 }
 
+/// A failover that changed a unit's home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastFailover {
+    /// When (wall clock).
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The home that was lost.
+    pub from: DcId,
+    /// How many there were in a row, each soon after the one before. Two or more want a person to look.
+    pub in_a_row: u32,
+}
+
 /// What is decided about a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnitStatus {
@@ -138,6 +150,9 @@ pub struct UnitStatus {
     /// Operator's order to promote this data center without proof; cleared by the promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<DcId>,
+    /// The last failover that changed the home, if there was one and no operator has looked at it since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<LastFailover>,
     /// One sentence: why the unit is in this phase.
     pub reason: String,
     /// When the phase was entered (wall clock, for people).

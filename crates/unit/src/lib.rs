@@ -9,6 +9,7 @@
 //! * [`agent`]: what an agent does next with one replica, and what it reports.
 //! * [`leadership`]: which of several control servers decides.
 //! * [`lease`]: who may acknowledge until when; promises that outlive the control plane.
+//! * [`safety`]: the rules that are looked at before every move and failover.
 
 pub mod agent;
 pub mod controller;
@@ -16,6 +17,7 @@ pub mod election;
 pub mod exposure;
 pub mod leadership;
 pub mod lease;
+pub mod safety;
 pub mod timing;
 
 pub use timing::Timing;

@@ -47,6 +47,7 @@ fn unit(epoch: u64, home: &str, phase: Phase) -> Unit {
             claims: vec![claim],
             operation: None,
             forced: None,
+            last_failover: None,
             reason: "as decided".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             conditions: Vec::new(),

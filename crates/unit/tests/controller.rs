@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dujiang_types::exposure::{Behind, Exposure, Meter};
+use dujiang_types::exposure::{Behind, Exposure, Host, Meter};
 use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
 use dujiang_types::report::{DataState, GatewayReport, ReplicaReport, ReplicaState, StandbyReport};
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
-use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, Position, Revision, Tri, UnitId};
+use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, OperationId, Position, Revision, Tri, UnitId};
 use dujiang_unit::Timing;
-use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide};
+use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide, refusal};
 use dujiang_unit::exposure::{DURABILITY_KEPT, Progress, exposure};
+use dujiang_unit::safety::{FLAPPING_WINDOW_S, MOVES_MAX, Refusal, Rule, Serving, Surroundings};
 use jiff::Timestamp;
 
 fn dc(name: &str) -> DcId {
@@ -48,6 +49,7 @@ fn unit(epoch: u64, home: &str, phase: Phase, claims: Vec<Claim>) -> Unit {
             claims,
             operation: None,
             forced: None,
+            last_failover: None,
             reason: String::new(),
             since: Timestamp::UNIX_EPOCH,
             conditions: Vec::new(),
@@ -104,6 +106,7 @@ struct Bench {
     reports: BTreeMap<DcId, Seen<ReplicaReport>>,
     gateways: BTreeMap<DcId, Seen<GatewayReport>>,
     requested: Option<Operation>,
+    around: Surroundings,
     memory: Memory,
     now_ms: u64,
     timing: Timing,
@@ -117,6 +120,7 @@ impl Bench {
             reports: BTreeMap::new(),
             gateways: BTreeMap::new(),
             requested: None,
+            around: Surroundings::default(),
             memory: Memory::new(now_ms),
             now_ms,
             timing: Timing::default(),
@@ -173,8 +177,9 @@ impl Bench {
             reports: &self.reports,
             gateways: &self.gateways,
             requested: self.requested.as_ref(),
+            around: &self.around,
             now_ms: self.now_ms,
-            wall: Timestamp::UNIX_EPOCH,
+            wall: Timestamp::from_millisecond(i64::try_from(self.now_ms).unwrap()).unwrap(),
             timing: &self.timing,
         }
     }
@@ -184,6 +189,10 @@ impl Bench {
         let decision = decide(&self.view(), &mut memory);
         self.memory = memory;
         decision
+    }
+
+    fn refusal(&self, to: &str) -> Option<Refusal> {
+        refusal(&self.view(), &dc(to))
     }
 
     fn exposed(&self, progress: &Progress) -> Exposure {
@@ -527,4 +536,126 @@ fn the_exposure_says_where_a_failover_would_go_and_what_it_would_cost() {
     let exposed = bench.exposed(&progress);
     assert!(!exposed.automatic && exposed.reason.contains("commits of epoch 1 may be missing"));
     assert_eq!(exposed.at_risk, Some(Behind { transfers: Some(0), ..Behind::default() }));
+}
+
+fn host(load_percent: u32, disk_free_mib: u64) -> Host {
+    Host { cpus: 4, load_percent, disk_free_bytes: disk_free_mib << 20, disk_bytes: 10_240 << 20 }
+}
+
+fn clients(connections: u32) -> Meter {
+    Meter { connections: Some(connections), connections_max: Some(92), transfers: None }
+}
+
+fn around(hosts: &[(&str, Host)], meters: &[(&str, Meter)], serving: &[&str]) -> Surroundings {
+    Surroundings {
+        hosts: hosts.iter().map(|(name, host)| (dc(name), *host)).collect(),
+        meters: meters.iter().map(|(name, meter)| (dc(name), *meter)).collect(),
+        serving: Some(Serving { now: serving.iter().map(|name| dc(name)).collect(), of: 3 }),
+        moves_at_work: 0,
+    }
+}
+
+#[test]
+fn every_rule_that_refuses_a_move_is_told_by_its_name() {
+    let well = around(&[], &[], &["a", "b", "c"]);
+    let many = Surroundings { moves_at_work: MOVES_MAX, ..well.clone() };
+    let hosts = |a, b| around(&[("a", a), ("b", b)], &[], &["a", "b"]);
+    #[rustfmt::skip]
+    let cases: &[(&str, Surroundings, Option<&str>)] = &[
+        ("nothing is known", Surroundings::default(), None),
+        ("all is well", well, None),
+        ("too many move", many, Some("moves-at-once: 4 units are moving")),
+        ("one data center serves", around(&[], &[], &["b"]), Some("serving-minimum: 1 of 3")),
+        ("the target does not serve", around(&[], &[], &["a", "c"]), Some("serving-minimum: b does not serve")),
+        ("more clients than room", around(&[], &[("a", clients(60)), ("b", clients(40))], &["a", "b"]), Some("capacity: 60 clients")),
+        ("as many clients as room", around(&[], &[("a", clients(52)), ("b", clients(40))], &["a", "b"]), None),
+        ("the disk is full", hosts(host(0, 9_000), host(0, 100)), Some("capacity: b has 100 MiB")),
+        ("the disk has room", hosts(host(0, 100), host(0, 300)), None),
+        ("the host is overloaded", hosts(host(50, 9_000), host(450, 9_000)), Some("capacity: b has a load")),
+        ("the home is no better", hosts(host(400, 9_000), host(450, 9_000)), None),
+    ];
+    for (what, around, expected) in cases {
+        let mut bench = Bench::serving();
+        bench.around = around.clone();
+        let refusal = bench.refusal("b").map(|refusal| refusal.to_string());
+        match expected {
+            None => assert_eq!(refusal, None, "{what}"),
+            Some(expected) => {
+                assert!(refusal.as_ref().is_some_and(|r| r.starts_with(expected)), "{what}: {refusal:?}");
+            }
+        }
+    }
+    let mut bench = Bench::serving();
+    bench.unit.status.operation = Some(OperationId::new("move-9").unwrap());
+    assert_eq!(bench.refusal("b").unwrap().rule, Rule::OneOperation);
+    assert_eq!(bench.refusal("a").unwrap().to_string(), "target-ready: the unit is at home in a already");
+}
+
+/// A unit that has failed over from a to b, and whose home's agent has fallen silent after that.
+fn failed_over(soon: bool) -> Bench {
+    let mut bench = Bench::promoting();
+    let last = bench.unit.status.last_failover.clone().unwrap();
+    assert_eq!((last.from, last.in_a_row), (dc("a"), 1));
+    let members = bench.unit.status.wanted_set().unwrap().clone();
+    bench.hears("b", primary(2, &members, &["c"]));
+    bench.hears("c", following("b", 2, at(3, 90)));
+    bench.changes(&Phase::Serving);
+    if !soon {
+        bench.now_ms += u64::try_from(FLAPPING_WINDOW_S).unwrap() * 1_000;
+        bench.decides();
+    }
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms + 200, &["a", "b"]);
+    bench
+}
+
+#[test]
+fn a_second_failover_waits_for_an_operator_only_while_the_home_may_be_alive() {
+    // The whole data center is silent: that is an outage, and it is not made longer. But it is told.
+    let change = failed_over(true).changes(&Phase::Electing);
+    assert!(change.status.reason.contains("not heard"));
+    // Its gateway is heard, so its data center lives: somebody has to look.
+    let mut bench = failed_over(true);
+    bench.gateway("b", 10, 0);
+    bench.keeps("flapping: the unit failed over from a");
+    // It is not held back any more once the agent says that the primary has stopped for certain,
+    let mut stops = failed_over(true);
+    stops.gateway("b", 10, 0);
+    stops.hears("b", stopped(2, None));
+    stops.changes(&Phase::Electing);
+    // or an operator has looked,
+    bench.unit.status.last_failover = None;
+    bench.changes(&Phase::Electing);
+    // or the window is over.
+    let mut late = failed_over(false);
+    late.gateway("b", 10, 0);
+    late.changes(&Phase::Electing);
+}
+
+#[test]
+fn failovers_in_a_row_are_counted_and_an_election_the_home_wins_is_none() {
+    let mut bench = failed_over(true);
+    bench.changes(&Phase::Electing);
+    bench.hears("c", detached(3, None, at(3, 95)));
+    let change = bench.changes(&Phase::Promoting { from: dc("b") });
+    assert_eq!(change.status.last_failover.unwrap().in_a_row, 2);
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, Some(at(2, 95))));
+    bench.changes(&Phase::Electing);
+    bench.hears("a", detached(2, Some(1), at(2, 95)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!((change.status.home, change.status.last_failover), (dc("a"), None));
+}
+
+#[test]
+fn nobody_fails_over_to_a_full_disk_if_another_one_has_all_commits() {
+    let mut bench = Bench::serving();
+    bench.hears("a", stopped(1, None));
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.hears("c", detached(2, None, at(2, 90)));
+    bench.around = around(&[("b", host(0, 1)), ("c", host(0, 1))], &[], &["b", "c"]);
+    bench.keeps("capacity: b has only 1 MiB of disk free");
+    // Any load is better than nobody.
+    bench.around = around(&[("b", host(0, 1)), ("c", host(9_000, 50))], &[], &["b", "c"]);
+    assert_eq!(bench.changes(&Phase::Promoting { from: dc("a") }).status.home, dc("c"));
 }

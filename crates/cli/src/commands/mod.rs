@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod move_unit;
 pub mod operations;
 pub mod status;
+pub mod unit;
 pub mod up;
 pub mod verify;
 pub mod version;

@@ -92,6 +92,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
     for line in exposure::degraded(status) {
         let _ = writeln!(out, "{}", paint.red(line));
     }
+    for line in exposure::unsteady(status) {
+        let _ = writeln!(out, "{}", paint.red(line));
+    }
     for operation in &status.operations {
         let last = operation.status.steps.last();
         let last = last.map_or_else(String::new, |step| format!(": {} ({})", step.name, step.reason));

@@ -3,11 +3,13 @@
 mod around;
 mod body;
 mod operations;
+mod operator;
 mod platform;
 mod precondition;
 mod reports;
 mod resources;
 mod routing;
+mod steadiness;
 mod stream;
 mod watch;
 
@@ -65,6 +67,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(resources::get, resources::put, resources::delete))
         .routes(routes!(operations::create, resources::list_operations))
         .routes(routes!(operations::force_promote))
+        .routes(routes!(steadiness::allow_failover))
         .routes(routes!(watch::watch))
         .routes(routes!(routing::table))
         .routes(routes!(routing::watch))

@@ -12,6 +12,7 @@ use dujiang_types::report::ReplicaState;
 use dujiang_types::unit::{Phase, Unit, UnitStatus};
 use dujiang_types::{Code, DcId, Kind, Problem, Resource, Revision, UnitId};
 use dujiang_unit::controller;
+use dujiang_unit::safety::Rule;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,13 +20,12 @@ use uuid::Uuid;
 
 use super::App;
 use super::body::Json;
+use super::operator::operator;
 use super::resources::answer;
 use crate::controller::Sight;
 use crate::error::{ApiError, ApiResult};
 use crate::records::at_work;
 
-/// Longest name of who asks.
-const ASKED_BY_LEN_MAX: usize = 100;
 /// Longest `Idempotency-Key`.
 const KEY_LEN_MAX: usize = 200;
 /// The label that holds the `Idempotency-Key` an operation was asked for with.
@@ -51,9 +51,9 @@ pub struct ForcePromote {
 pub(super) async fn create(
     State(app): State<App>,
     headers: HeaderMap,
-    Json(spec): Json<OperationSpec>,
+    Json(mut spec): Json<OperationSpec>,
 ) -> ApiResult<Response> {
-    check_asked_by(&spec.asked_by)?;
+    spec.asked_by = operator(&spec.asked_by)?;
     let key = idempotency_key(&headers)?;
     let Work::Move { unit, to } = &spec.work else {
         return Err(ApiError::new(
@@ -72,10 +72,11 @@ pub(super) async fn create(
         return replay(first, &spec);
     }
     if let Some(other) = operations.iter().find(|o| at_work(o) && o.spec.work.unit() == unit) {
-        return Err(ApiError::new(Code::Refused, format!("{} is at work on {unit}", other.name)));
+        let detail = format!("{}: {} is at work on {unit}", Rule::OneOperation, other.name);
+        return Err(ApiError::new(Code::Refused, detail));
     }
-    if let Some(rule) = controller::refusal(&Sight::of(&app.shared, unit).view(&record, None), to) {
-        return Err(ApiError::new(Code::Refused, rule));
+    if let Some(refusal) = controller::refusal(&Sight::of(&app.shared, unit).view(&record, None), to) {
+        return Err(ApiError::new(Code::Refused, refusal.to_string()));
     }
     let operation = requested(unit, &record, spec.clone(), key);
     let saved = app.shared.resources.save(operation).await.map_err(|e| ApiError::of_write(&e))?;
@@ -131,8 +132,8 @@ pub(super) async fn force_promote(
     Path(name): Path<String>,
     Json(order): Json<ForcePromote>,
 ) -> ApiResult<Response> {
-    check_asked_by(&order.asked_by)?;
-    let unit = UnitId::new(name.clone()).map_err(|_| no_unit(&name))?;
+    operator(&order.asked_by)?;
+    let unit = unit_of(&name)?;
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);
     let _memory = cell.turn.lock().await;
@@ -188,20 +189,17 @@ async fn write_order(app: &App, record: Unit, status: UnitStatus, order: &ForceP
     }
 }
 
-async fn unit_record(app: &App, unit: &UnitId) -> ApiResult<Unit> {
+pub(super) fn unit_of(name: &str) -> ApiResult<UnitId> {
+    UnitId::new(name).map_err(|_| no_unit(name))
+}
+
+pub(super) async fn unit_record(app: &App, unit: &UnitId) -> ApiResult<Unit> {
     let record = app.shared.resources.get(Kind::Unit, unit.as_str()).await?;
     record.ok_or_else(|| no_unit(unit.as_str()))
 }
 
 fn no_unit(name: &str) -> ApiError {
     ApiError::new(Code::NotFound, format!("there is no unit {name:?}"))
-}
-
-fn check_asked_by(name: &str) -> ApiResult<()> {
-    if name.trim().is_empty() || name.len() > ASKED_BY_LEN_MAX {
-        return Err(ApiError::invalid(format!("asked_by: 1 to {ASKED_BY_LEN_MAX} bytes saying who asks")));
-    }
-    Ok(())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> ApiResult<Option<String>> {

@@ -55,7 +55,7 @@ pub(super) enum AnyResource {
     /// An application.
     Application(Application),
     /// A unit.
-    Unit(Unit),
+    Unit(Box<Unit>),
     /// An operation.
     Operation(Operation),
 }

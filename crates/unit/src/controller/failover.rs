@@ -11,6 +11,7 @@ use super::change::{Decision, change, keep};
 use super::promotion::promote;
 use super::view::{Memory, View, surely_not_primary};
 use crate::election::{Detached, complete, winner};
+use crate::safety::{Refusal, Rule, failover_capacity, flapping, refuse};
 
 /// Orders the promotion of `to` without proof. Only an operator may ask for this.
 pub fn force(unit: &Unit, to: &DcId) -> Result<UnitStatus, String> {
@@ -56,14 +57,18 @@ pub(super) fn lost_home(view: &View, memory: &Memory) -> Option<Decision> {
     }
     let why = view.fenced(memory)?;
     if view.promised_ms() > 0 {
-        return Some(keep(format!("{home} is not heard, but other replicas vouch for it")));
+        return Some(refused(Rule::OneHome, format!("{home} is not heard, but other replicas vouch for it")));
     }
     if status.forced.is_none()
         && let Err(missing) = provable(view)
     {
-        return Some(keep(format!(
-            "{home} is not heard and {why}, but a failover cannot be proven: {missing}"
-        )));
+        let why = format!("{home} is not heard and {why}, but a failover cannot be proven: {missing}");
+        return Some(refused(Rule::NothingLost, why));
+    }
+    if status.forced.is_none()
+        && let Some(refusal) = flapping(view)
+    {
+        return Some(keep(refusal.to_string()));
     }
     Some(fail_over(view, format!("{home} is not heard and {why}")))
 }
@@ -93,7 +98,7 @@ pub(super) fn elect(view: &View, memory: &Memory) -> Decision {
     let status = &view.unit.status;
     let home = &status.home;
     if view.fenced(memory).is_none() {
-        return keep(format!("the lease of {home} may not have run out yet"));
+        return refused(Rule::OneHome, format!("the lease of {home} may not have run out yet"));
     }
     let detached = view.detached();
     let reachable: BTreeSet<DcId> =
@@ -103,10 +108,16 @@ pub(super) fn elect(view: &View, memory: &Memory) -> Decision {
     {
         return promote(view, forced, format!("an operator ordered {forced} to be promoted without proof"));
     }
-    let found = match winner(&owed(view, &detached), &detached, &reachable, home) {
-        Ok(Some(found)) => found,
-        Ok(None) => return keep("every commit is accounted for, but who holds them all is not reachable"),
-        Err(missing) => return keep(missing.to_string()),
+    let unfit: Vec<Refusal> = reachable.iter().filter_map(|dc| failover_capacity(view, dc)).collect();
+    let fit = reachable.into_iter().filter(|dc| failover_capacity(view, dc).is_none()).collect();
+    let found = match (winner(&owed(view, &detached), &detached, &fit, home), unfit.first()) {
+        (Ok(Some(found)), _) => found,
+        (Ok(None), Some(refusal)) => return keep(refusal.to_string()),
+        (Ok(None), None) => {
+            let why = "every commit is accounted for, but who holds them all is not reachable";
+            return refused(Rule::NothingLost, why);
+        }
+        (Err(missing), _) => return refused(Rule::NothingLost, missing.to_string()),
     };
     let waited_ms = view.now_ms.saturating_sub(memory.phase_since_ms);
     let home_returns = memory.home_stopped_in_order && view.fresh(home).is_some();
@@ -116,6 +127,10 @@ pub(super) fn elect(view: &View, memory: &Memory) -> Decision {
     let position = detached[&found].position;
     let reason = format!("{found} holds every acknowledged commit (log to {position})");
     promote(view, &found, reason)
+}
+
+fn refused(rule: Rule, why: impl Into<String>) -> Decision {
+    keep(refuse(rule, why).to_string())
 }
 
 /// The claims an election has to prove: all that are recorded, but those of a promotion that is known never to have

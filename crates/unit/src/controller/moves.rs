@@ -9,9 +9,14 @@ use super::change::{Change, Decision, Effect, change, keep};
 use super::failover::fail_over;
 use super::promotion::promote;
 use super::view::{Memory, View};
+use crate::safety::{self, Refusal, Rule, refuse};
 
 /// Why a move to `to` would be refused now, if it would.
-pub fn refusal(view: &View, to: &DcId) -> Option<String> {
+pub fn refusal(view: &View, to: &DcId) -> Option<Refusal> {
+    not_ready(view, to).map(|why| refuse(Rule::TargetReady, why)).or_else(|| safety::refusal(view, to))
+}
+
+fn not_ready(view: &View, to: &DcId) -> Option<String> {
     let (spec, status) = (&view.unit.spec, &view.unit.status);
     if !spec.replicas.contains(to) {
         return Some(format!("{to} holds no replica of the unit"));
@@ -64,7 +69,8 @@ pub(super) fn begin_move(view: &View) -> Option<Decision> {
         return Some(change(view, status, reason).note(id, None, OperationState::Running).decide());
     };
     // The record itself stays; only the operation learns that it is refused.
-    let step = Step { name: "refused".to_owned(), at: view.wall, epoch: status.epoch, reason: why };
+    let step =
+        Step { name: "refused".to_owned(), at: view.wall, epoch: status.epoch, reason: why.to_string() };
     let effect = Effect { id, create: None, state: OperationState::Failed, step };
     Some(Decision::Change(Box::new(Change { status, operations: vec![effect] })))
 }

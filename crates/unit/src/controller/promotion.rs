@@ -10,6 +10,7 @@ use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, UnitStatus};
 use super::change::{Decision, change};
 use super::failover::{fail_over, owed, provable};
 use super::view::{Memory, View, surely_not_primary};
+use crate::safety::note_failover;
 
 /// → promoting. The claims before stay until the new home has its own sync set confirmed.
 pub(super) fn promote(view: &View, to: &DcId, reason: String) -> Decision {
@@ -33,8 +34,14 @@ pub(super) fn promote(view: &View, to: &DcId, reason: String) -> Decision {
     let forced = before.forced.is_some();
     let mut claims = if forced { Vec::new() } else { owed(view, &view.detached()) };
     claims.push(Claim { epoch, primary: to.clone(), set: SyncSet { members, need: need(view) } });
+    let failed_over = before.phase == Phase::Electing && *to != from;
+    let last_failover = if failed_over {
+        Some(note_failover(before.last_failover.as_ref(), &from, view.wall))
+    } else {
+        before.last_failover.clone()
+    };
     let phase = Phase::Promoting { from };
-    let status = UnitStatus { epoch, home: to.clone(), phase, claims, forced: None, ..before };
+    let status = UnitStatus { epoch, home: to.clone(), phase, claims, forced: None, last_failover, ..before };
     change(view, status, reason).go_on(OperationState::Running).decide()
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::Timing;
 use crate::election::Detached;
+use crate::safety::Surroundings;
 
 /// A report and how long ago it arrived.
 #[derive(Debug, Clone)]
@@ -92,6 +93,8 @@ pub struct View<'a> {
     pub gateways: &'a BTreeMap<DcId, Seen<GatewayReport>>,
     /// The oldest pending move of this unit.
     pub requested: Option<&'a Operation>,
+    /// What the safety rules look at beyond that.
+    pub around: &'a Surroundings,
     /// Now, on a clock that never jumps.
     pub now_ms: u64,
     /// Now, on the wall, for people.

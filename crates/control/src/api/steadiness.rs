@@ -1,0 +1,53 @@
+//! An operator has looked at a unit that goes to and fro.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use dujiang_types::unit::Unit;
+use dujiang_types::{Code, Problem};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::Json;
+use super::operations::{unit_of, unit_record};
+use super::operator::operator;
+use super::resources::answer;
+use crate::error::{ApiError, ApiResult};
+
+/// Who asks.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct AllowFailover {
+    /// Who has looked at the unit.
+    asked_by: String,
+}
+
+/// Lets a unit fail over again at once although it has done so a short while ago: its failovers are counted anew.
+#[utoipa::path(post, path = "/v1/units/{name}/allow-failover", tag = "operations", request_body = AllowFailover,
+    params(("name" = String, Path,)), responses((status = 200, body = Unit), (status = 400, body = Problem),
+    (status = 404, body = Problem), (status = 412, body = Problem)))]
+pub(super) async fn allow_failover(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Json(order): Json<AllowFailover>,
+) -> ApiResult<Response> {
+    let asked_by = operator(&order.asked_by)?;
+    let unit = unit_of(&name)?;
+    unit_record(&app, &unit).await?;
+    let cell = app.shared.unit(&unit);
+    let _memory = cell.turn.lock().await;
+    let mut record = unit_record(&app, &unit).await?;
+    if record.status.last_failover.take().is_none() {
+        return Ok(answer(StatusCode::OK, &record));
+    }
+    tracing::warn!(unit = name, asked_by, "an operator lets the unit fail over again");
+    match app.shared.resources.save(record).await.map_err(|e| ApiError::of_write(&e))? {
+        dujiang_store::Saved::Written(record) => {
+            app.shared.wake.notify_one();
+            Ok(answer(StatusCode::OK, &record))
+        }
+        dujiang_store::Saved::Conflict(_) => {
+            Err(ApiError::new(Code::RevisionConflict, "the unit has just changed; look and ask again"))
+        }
+    }
+}
