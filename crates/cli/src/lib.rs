@@ -7,6 +7,8 @@ pub mod commands;
 pub mod context;
 pub mod exposure;
 pub mod failure;
+pub mod evidence_key;
+mod failure;
 pub mod figures;
 pub mod logging;
 pub mod manifest;

@@ -8,6 +8,7 @@ mod api;
 mod births;
 mod controller;
 mod error;
+mod evidence;
 #[cfg(test)]
 mod fixture;
 mod leader;
@@ -31,14 +32,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-pub use api::ForcePromote;
+pub use api::{EvidenceLine, EvidenceList, ForcePromote};
 pub use error::Error;
+pub use evidence::Signing;
 pub use status::Status;
 
 use crate::state::Shared;
 
 /// How to run the control plane.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     /// This server's name, by which people tell which of several leads.
     pub name: String,
@@ -48,6 +50,8 @@ pub struct Options {
     pub store: String,
     /// Budgets of the decisions.
     pub timing: Timing,
+    /// What reports are signed with.
+    pub signing: Signing,
 }
 
 /// Runs the control plane until the process is told to end (SIGTERM or SIGINT).
@@ -55,7 +59,8 @@ pub async fn serve(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let store = dujiang_store::open(&options.store).await?;
-    let mut control = Control::start(store, options.name, options.listen, options.timing).await?;
+    let mut control =
+        Control::start(store, options.name, options.listen, options.timing, options.signing).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -76,6 +81,7 @@ pub struct Control {
     controller: JoinHandle<()>,
     retention: JoinHandle<()>,
     leader: JoinHandle<()>,
+    evidence: JoinHandle<()>,
 }
 
 impl Control {
@@ -85,11 +91,12 @@ impl Control {
         name: String,
         listen: SocketAddr,
         timing: Timing,
+        signing: Signing,
     ) -> Result<Self, Error> {
         let bind = |source| Error::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let shared = Shared::load(store, name, timing).await?;
+        let shared = Shared::load(store, name, timing, signing).await?;
         let router = api::router(Arc::clone(&shared));
         tracing::info!(%address, "the control plane serves");
         Ok(Self {
@@ -99,6 +106,7 @@ impl Control {
             controller: tokio::spawn(controller::run(Arc::clone(&shared))),
             retention: tokio::spawn(retention::run(Arc::clone(&shared))),
             leader: tokio::spawn(leader::run(Arc::clone(&shared))),
+            evidence: tokio::spawn(evidence::run(Arc::clone(&shared))),
             shared,
         })
     }
@@ -115,6 +123,7 @@ impl Control {
             _ = &mut self.controller => "controller",
             _ = &mut self.retention => "retention",
             _ = &mut self.leader => "leader",
+            _ = &mut self.evidence => "evidence",
             error = &mut self.follower => match error {
                 Ok(error) => return Error::Store(error),
                 Err(_) => "follower",
@@ -129,6 +138,7 @@ impl Control {
         self.follower.abort();
         self.retention.abort();
         self.leader.abort();
+        self.evidence.abort();
         self.shared.closing.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::warn!(%error, "the server did not end in order");
@@ -142,6 +152,7 @@ impl Drop for Control {
         self.follower.abort();
         self.retention.abort();
         self.leader.abort();
+        self.evidence.abort();
         self.server.abort();
     }
 }

@@ -8,7 +8,9 @@ use dujiang_types::api::AgentReport;
 use dujiang_types::report::GatewayReport;
 use dujiang_types::{DcId, UnitId};
 use dujiang_unit::exposure::Progress;
+use jiff::Timestamp;
 
+use crate::evidence::seen::Moments;
 use crate::records::Records;
 
 /// Sessions of an agent that are known to be over. A report of one of them that arrives late must not undo what
@@ -22,6 +24,8 @@ pub(crate) struct Observed {
     pub(crate) gateways: BTreeMap<DcId, SeenGateway>,
     /// How far homes and replicas have come.
     progress: BTreeMap<UnitId, Progress>,
+    /// For the evidence; nothing is decided by it.
+    pub(crate) moments: Moments,
 }
 
 /// An agent's latest report.
@@ -44,6 +48,7 @@ impl Observed {
     pub(crate) fn agent(&mut self, report: AgentReport, at: Instant) -> bool {
         let Some(seen) = self.agents.get_mut(&report.dc) else {
             let sessions_over = VecDeque::new();
+            self.moments.take(None, &report, Timestamp::now());
             self.agents.insert(report.dc.clone(), SeenAgent { report, at, sessions_over });
             return true;
         };
@@ -57,6 +62,7 @@ impl Observed {
                 seen.sessions_over.pop_front();
             }
         }
+        self.moments.take(Some(&seen.report), &report, Timestamp::now());
         (seen.report, seen.at) = (report, at);
         true
     }
@@ -75,6 +81,16 @@ impl Observed {
         }
     }
 
+    /// Versions of what runs where, as agents say.
+    pub(crate) fn versions(&self) -> BTreeMap<String, String> {
+        let of = |(dc, seen): (&DcId, &SeenAgent)| {
+            let dc = dc.clone();
+            let versions = seen.report.versions.clone();
+            versions.into_iter().map(move |(what, version)| (format!("{what}@{dc}"), version))
+        };
+        self.agents.iter().flat_map(of).collect()
+    }
+
     /// Takes over a gateway's report.
     pub(crate) fn gateway(&mut self, dc: DcId, report: GatewayReport, at: Instant) {
         self.gateways.insert(dc, SeenGateway { report, at });
@@ -85,6 +101,7 @@ impl Observed {
         self.progress.retain(|unit, _| records.units.contains_key(unit));
         self.agents.retain(|dc, _| records.datacenters.contains_key(dc));
         self.gateways.retain(|dc, _| records.datacenters.contains_key(dc));
+        self.moments.retain(|unit| records.units.contains_key(unit));
     }
 }
 
@@ -103,6 +120,7 @@ mod tests {
             renew: BTreeMap::new(),
             meters: BTreeMap::new(),
             host: None,
+            versions: BTreeMap::new(),
         }
     }
 

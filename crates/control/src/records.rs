@@ -1,6 +1,6 @@
 //! Every record of the store, decoded: what validation, controllers and the routing table read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use dujiang_store::{Batch, Entry, Event, Listing, resources};
 use dujiang_types::operation::{Operation, OperationState};
@@ -8,6 +8,9 @@ use dujiang_types::platform::{Application, DataCenter};
 use dujiang_types::unit::Unit;
 use dujiang_types::{AppId, DcId, Kind, OperationId, Resource, Revision, UnitId};
 use serde::de::DeserializeOwned;
+
+/// Operations remembered to be over: far more than end between two looks.
+const OVER_MAX: usize = 256;
 
 /// All records at one revision of the store.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +22,9 @@ pub(crate) struct Records {
     pub(crate) units: BTreeMap<UnitId, Unit>,
     /// Operations that are not over. Those that are over are read from the store when asked for.
     pub(crate) operations: BTreeMap<OperationId, Operation>,
+    /// The operations that were over last, newest last: some are begun and over between two looks of whoever waits
+    /// for them.
+    pub(crate) over: VecDeque<OperationId>,
     /// Keys whose value cannot be read, with the reason. Nothing is decided about them.
     pub(crate) broken: BTreeMap<String, String>,
 }
@@ -74,6 +80,11 @@ impl Records {
             Kind::Operation => read(name, entry).map(|(id, operation): (_, Operation)| {
                 if at_work(&operation) {
                     self.operations.insert(id, operation);
+                } else {
+                    self.over.push_back(id);
+                    if self.over.len() > OVER_MAX {
+                        self.over.pop_front();
+                    }
                 }
             }),
         })

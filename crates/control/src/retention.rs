@@ -8,6 +8,7 @@ use dujiang_types::Kind;
 use dujiang_types::operation::Operation;
 
 use crate::error::chain;
+use crate::evidence;
 use crate::records::at_work;
 use crate::state::Shared;
 
@@ -28,6 +29,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         if let Err(error) = prune(&shared, OVER_MAX).await {
             tracing::warn!(error = chain(&error), "old operations could not be deleted");
+        }
+        if let Err(error) = evidence::prune(&shared).await {
+            tracing::warn!(error = chain(&error), "old reports could not be deleted");
         }
     }
 }

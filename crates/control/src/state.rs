@@ -13,6 +13,7 @@ use dujiang_unit::controller::Memory;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::error::chain;
+use crate::evidence::Signing;
 use crate::leader::{self, Leader};
 use crate::metrics::Metrics;
 use crate::observed::Observed;
@@ -32,6 +33,7 @@ const STORE_LOST_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) resources: Resources,
     pub(crate) timing: Timing,
+    pub(crate) signing: Signing,
     /// When this process began; times handed to decisions count from here.
     pub(crate) started: Instant,
     /// The records as last seen by the watch. May be behind the store: what is decided from it is written with a
@@ -88,6 +90,7 @@ impl Shared {
         store: Arc<dyn Store>,
         name: String,
         timing: Timing,
+        signing: Signing,
     ) -> Result<Arc<Self>, dujiang_store::Error> {
         let records = Records::of(&store.list("").await?);
         let table = routing_table(&records);
@@ -97,6 +100,7 @@ impl Shared {
         Ok(Arc::new(Self {
             resources: Resources::new(Arc::new(Fenced::new(store, move || right.right()))),
             timing,
+            signing,
             started,
             leader,
             records: watch::Sender::new(Arc::new(records)),

@@ -38,6 +38,7 @@ mod proxy;
 mod shard;
 mod sse;
 mod threads;
+mod turn;
 mod upstream;
 mod worker;
 

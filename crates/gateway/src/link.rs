@@ -18,6 +18,7 @@ use crate::limits::{
 };
 use crate::shard::{Counts, UnitCounts};
 use crate::sse::{EventTooLarge, Events};
+use crate::turn;
 
 /// What the link works with.
 pub(crate) struct Link {
@@ -202,6 +203,9 @@ impl Link {
                 (unit, under_way)
             })
             .collect();
-        GatewayReport { table, in_flight, held }
+        let now_us = turn::wall_us();
+        let turn = |counts: &UnitCounts| turn::report(counts.shards.iter().map(|shard| &shard.turn), now_us);
+        let turns = counts.iter().filter_map(|(unit, counts)| Some((unit.clone(), turn(counts)?))).collect();
+        GatewayReport { table, in_flight, held, turns }
     }
 }

@@ -17,6 +17,7 @@ use crate::client::ClientState;
 use crate::forward::Outcome;
 use crate::hygiene::{From, Vetted, new_traceparent};
 use crate::problem;
+use crate::turn;
 use crate::worker::{UnitView, View, Worker};
 
 /// Room for a typical request's line and headers, ours included.
@@ -189,6 +190,13 @@ impl Job<'_> {
         let unit = self.routed.as_ref().and_then(Routed::unit);
         let shard = unit.map_or(&self.worker.counts.unrouted, |unit| &unit.shard);
         shard.answered(status.as_u16(), took);
+        // Another gateway's client is counted there.
+        if !self.client.mesh
+            && let Some(Routed { view, target: RoutingTarget::Unit(unit) }) = &self.routed
+        {
+            let epoch = view.compiled.units[*unit].epoch;
+            shard.turn.answered(epoch, status.as_u16(), self.notes.held, turn::wall_us);
+        }
         let Some(log) = &self.worker.log else { return };
         let unit = self.routed.as_ref().and_then(|routed| match routed.target {
             RoutingTarget::Unit(unit) => routed.view.compiled.units.get(unit),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use dujiang_types::{Revision, UnitId};
 use tokio::sync::watch;
 
+use crate::turn::Turn;
+
 /// Upper bounds of the latency buckets in seconds.
 pub(crate) const LATENCY_BOUNDS: [f64; 16] = [
     0.000_25,
@@ -49,6 +51,13 @@ impl Count {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Sets it; what it was before.
+    pub(crate) fn replace(&self, to: u64) -> u64 {
+        let before = self.get();
+        self.set(to);
+        before
+    }
 }
 
 /// Durations by size.
@@ -84,6 +93,7 @@ pub(crate) struct Shard {
     pub(crate) holds: Durations,
     pub(crate) hold_longest_us: Count,
     pub(crate) retries: Count,
+    pub(crate) turn: Turn,
 }
 
 impl Shard {

@@ -26,6 +26,7 @@ use crate::limits::{DRAIN_MAX, HEAD_BYTES_MAX, TICK};
 use crate::options::Limits;
 use crate::proxy;
 use crate::shard::{Counts, InFlight, Shard, ThreadCounts, Waiting};
+use crate::turn;
 use crate::upstream::Target;
 
 /// The time, as of the last tick.
@@ -185,6 +186,7 @@ impl Worker {
             let counts = self.all_counts.of(&unit.unit);
             let shard = counts.shards[self.number].clone();
             shard.holding.store(unit.place == Place::Hold, Ordering::Relaxed);
+            shard.turn.routed(unit.epoch, unit.place != Place::Hold, turn::wall_us);
             let mesh = match unit.place {
                 Place::Mesh { address, .. } => Some(self.reach(address, false)),
                 Place::Here | Place::Hold => None,

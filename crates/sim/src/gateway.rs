@@ -63,8 +63,12 @@ impl World {
 
     fn gateway_reports(&mut self, dc: Dc) {
         let gateway = &self.gateways[dc];
-        let mut report =
-            GatewayReport { table: gateway.table.0, in_flight: BTreeMap::new(), held: BTreeMap::new() };
+        let mut report = GatewayReport {
+            table: gateway.table.0,
+            in_flight: BTreeMap::new(),
+            held: BTreeMap::new(),
+            turns: BTreeMap::new(),
+        };
         for (unit, route) in gateway.table.1.iter().enumerate() {
             if route.hold {
                 let in_flight = gateway.in_flight.values().filter(|u| **u == unit).count() as u64;

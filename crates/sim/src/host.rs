@@ -303,6 +303,7 @@ impl World {
             renew,
             meters: BTreeMap::new(),
             host: None,
+            versions: BTreeMap::new(),
         };
         self.send(Channel::AgentControl, dc, Proc::Control, &Message::Report(Box::new(report)));
     }

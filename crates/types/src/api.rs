@@ -41,6 +41,9 @@ pub struct AgentReport {
     /// The host it runs on; `None` if that could not be read.
     #[serde(default)]
     pub host: Option<Host>,
+    /// Versions of what it runs: `postgresql`, `dujiang`. For the evidence; nothing is decided by it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
 }
 
 /// Answer to an [`AgentReport`].

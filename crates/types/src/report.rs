@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -122,4 +123,26 @@ pub struct GatewayReport {
     pub in_flight: BTreeMap<UnitId, u64>,
     /// Requests waiting for each held unit.
     pub held: BTreeMap<UnitId, u64>,
+    /// What it saw of units that have lately come under a new epoch. For the evidence; nothing is decided by it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub turns: BTreeMap<UnitId, TurnReport>,
+}
+
+/// What a gateway saw of a unit's coming under a new epoch, counting its own clients' requests only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnReport {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// When it first routed to the home under that epoch.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub routed_at: Option<Timestamp>,
+    /// When a request was first answered without a server error under that epoch.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_success_at: Option<Timestamp>,
+    /// Requests that were held and answered then.
+    pub held: u64,
+    /// The longest hold in microseconds.
+    pub longest_hold_us: u64,
+    /// Requests answered with a server error, from ten seconds before the epoch on.
+    pub failed: u64,
 }

@@ -238,7 +238,12 @@ impl Bench {
 
     fn gateway(&mut self, at: &str, table: u64, in_flight: u64) {
         let in_flight = BTreeMap::from([(UnitId::new("unit-1").unwrap(), in_flight)]);
-        let report = GatewayReport { table: Revision(table), in_flight, held: BTreeMap::new() };
+        let report = GatewayReport {
+            table: Revision(table),
+            in_flight,
+            held: BTreeMap::new(),
+            turns: BTreeMap::new(),
+        };
         self.gateways.insert(dc(at), Seen { report, age_ms: 0 });
     }
 }

@@ -170,6 +170,8 @@ struct Shared {
     metrics: Metrics,
     handles: Mutex<BTreeMap<UnitId, Arc<Handle>>>,
     instances: tokio::sync::Mutex<BTreeMap<String, InstanceReport>>,
+    /// Of what runs here, for the evidence.
+    versions: BTreeMap<String, String>,
 }
 
 impl Shared {
@@ -180,6 +182,16 @@ impl Shared {
     async fn instances(&self) -> BTreeMap<String, InstanceReport> {
         self.instances.lock().await.clone()
     }
+}
+
+/// Versions of what runs in this data center.
+async fn versions(programs: &Programs) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::from([("dujiang".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    match programs.version().await {
+        Ok(version) => drop(versions.insert("postgresql".to_owned(), version)),
+        Err(error) => tracing::warn!(error = error.chain(), "PostgreSQL does not tell its version"),
+    }
+    versions
 }
 
 /// Runs the agent until `shutdown`, then stops everything of the data center in order.
@@ -203,6 +215,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         metrics: Metrics::new(),
         handles: Mutex::default(),
         instances: tokio::sync::Mutex::default(),
+        versions: versions(&programs).await,
     });
     let (stop, stopping) = watch::channel(false);
     let news = Arc::new(Notify::new());

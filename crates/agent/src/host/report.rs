@@ -59,6 +59,7 @@ impl Reporter {
             renew,
             meters,
             host: machine::look(&self.shared.options.data),
+            versions: self.shared.versions.clone(),
         });
         // A lease counts from here: whatever time the exchange takes is lost to us, not to the others.
         let sent_ms = boottime_ms();

@@ -134,6 +134,7 @@ mod tests {
             metrics: crate::host::Metrics::new(),
             handles: Mutex::default(),
             instances: tokio::sync::Mutex::default(),
+            versions: BTreeMap::new(),
         });
         let router = router(App { shared, known: watch::channel(Known::default()).1 });
         let bounds = Bounds {

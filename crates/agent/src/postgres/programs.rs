@@ -26,6 +26,8 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 const VERSION_MIN: u32 = 15;
 /// Whom PostgreSQL runs as when we are root: it refuses to be root itself.
 const USER: &str = "postgres";
+/// For a program to say its version: its file may have to be read from a slow disk first.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a program's standard error goes into our error.
 const EXCERPT_BYTES: usize = 2000;
 
@@ -110,6 +112,15 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// The version of the server, e.g. `15.14`.
+    pub async fn version(&self) -> Result<String, PostgresError> {
+        let args = vec!["--version".to_owned()];
+        let (env, input, limit, mark) = (BTreeMap::new(), String::new(), VERSION_TIMEOUT, Path::new(""));
+        let said = self.run(Run { program: "postgres", args, env, input, limit, mark }).await?;
+        // "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"
+        Ok(said.split_whitespace().nth(2).unwrap_or("unknown").to_owned())
     }
 
     /// Runs one of the programs to its end and returns its standard output.

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use dujiang_control::Options;
+use dujiang_control::{Options, Signing};
 
 use crate::context::Context;
+use crate::evidence_key;
 use crate::failure::Failure;
 use crate::logging;
+use crate::platform::Running;
 
 /// Run the control plane (`up` does this)
 #[derive(Debug, clap::Args)]
@@ -35,11 +37,16 @@ fn own_store(context: &Context) -> Result<String, Failure> {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
     let store = args.store.clone().map_or_else(|| own_store(context), Ok)?;
+    // A control plane that was started by hand belongs to no platform that has a name.
+    let platform =
+        Running::find(context.data())?.map_or_else(|| "unnamed".to_owned(), |running| running.platform);
+    let signing = Signing { key: evidence_key::load_or_make(context.data(), None)?, platform };
     let options = Options {
         name: args.name.clone(),
         listen: args.listen,
         store,
         timing: dujiang_unit::Timing::default(),
+        signing,
     };
     context.block_on(async {
         dujiang_control::serve(options)

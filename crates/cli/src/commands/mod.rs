@@ -10,6 +10,7 @@ pub mod control;
 pub mod delete;
 pub mod down;
 pub mod drill;
+pub mod evidence;
 pub mod force_promote;
 pub mod gateway;
 pub mod get;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use dujiang_evidence::Suite;
 use dujiang_types::platform::{KeyForm, KeySource, Network};
 use dujiang_types::unit::Durability;
 use dujiang_types::{AppId, DcId, PlatformId, RegionId, SlotRange, UnitId};
@@ -29,6 +30,8 @@ pub struct Draft {
     pub store: StoreKind,
     /// Where `control` stands.
     pub control_at: Place,
+    /// `evidence.suite`
+    pub evidence: Suite,
     /// `regions`
     pub regions: Vec<At<RegionId>>,
     /// All data centers of all regions.
@@ -120,7 +123,7 @@ impl Draft {
     /// Takes the tree apart. `None` if it is not even a mapping.
     pub fn read(root: &Node, mistakes: &mut Mistakes) -> Option<Self> {
         const FIELDS: &[&str] =
-            &["platform", "allow_non_loopback", "control", "regions", "applications", "units"];
+            &["platform", "allow_non_loopback", "control", "evidence", "regions", "applications", "units"];
         let fields = Fields::of(root, "the manifest", FIELDS, mistakes)?;
         let (store, control) = read_control(&fields, mistakes);
         let (regions, data_centers) = read_regions(&fields, mistakes);
@@ -132,6 +135,7 @@ impl Draft {
             control,
             store,
             control_at: fields.place("control"),
+            evidence: read_evidence(&fields, mistakes),
             regions,
             data_centers,
             applications: applications.iter().filter_map(|n| ApplicationDraft::read(n, mistakes)).collect(),
@@ -151,6 +155,15 @@ fn read_control(fields: &Fields<'_>, mistakes: &mut Mistakes) -> (StoreKind, Opt
     let store = store.unwrap_or(StoreKind::Redb);
     let listens = store == StoreKind::Redb || control.optional("listen").is_some();
     (store, if listens { control.parsed("listen", "127.0.1.1:7000", mistakes) } else { None })
+}
+
+/// Evidence is signed internationally unless the national suite is asked for.
+fn read_evidence(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Suite {
+    const SUITES: &[(&str, Suite)] =
+        &[("international", Suite::International), ("national", Suite::National)];
+    let evidence = fields.optional("evidence");
+    let evidence = evidence.and_then(|node| Fields::of(node, "`evidence`", &["suite"], mistakes));
+    evidence.and_then(|evidence| evidence.choice("suite", SUITES, mistakes)).unwrap_or_default()
 }
 
 fn read_flag(fields: &Fields<'_>, name: &str, mistakes: &mut Mistakes) -> bool {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use dujiang_evidence::Suite;
 use dujiang_types::platform::{ApplicationSpec, DataCenterSpec, GatewaySpec, RouteRule};
 use dujiang_types::unit::UnitSpec;
 use dujiang_types::{AppId, DcId, PlatformId, UnitId};
@@ -26,6 +27,8 @@ pub struct Manifest {
     pub platform: PlatformId,
     /// The control plane.
     pub control: ControlPlane,
+    /// How evidence is signed.
+    pub evidence: Suite,
     /// Data centers.
     pub data_centers: BTreeMap<DcId, DataCenterSpec>,
     /// Applications.
@@ -124,6 +127,7 @@ impl Draft {
                 StoreKind::Redb => ControlPlane::One(self.control?.value),
                 StoreKind::Etcd => ControlPlane::Everywhere,
             },
+            evidence: self.evidence,
             data_centers: self
                 .data_centers
                 .into_iter()

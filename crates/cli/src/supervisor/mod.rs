@@ -23,6 +23,7 @@ use self::folder::{Folder, Lock};
 use self::report::{Reporter, Summary};
 use crate::client::Client;
 use crate::commands::version::VERSION;
+use crate::evidence_key;
 use crate::failure::Failure;
 use crate::logging;
 use crate::manifest::check::Programs;
@@ -195,6 +196,7 @@ impl Supervisor {
     /// Starts everything and keeps it running. Returns only if the platform cannot be started at all.
     async fn live(&self, text: &str, began: Instant, reporter: &Reporter) -> Result<Never, Failure> {
         self.write_running()?;
+        evidence_key::load_or_make(self.folder.path(), Some(self.manifest.evidence))?;
         self.start_control(reporter).await?;
         reporter.say("putting what the manifest says");
         readiness::apply(&self.client, &self.manifest).await?;

@@ -2,6 +2,7 @@
 
 mod around;
 mod body;
+mod evidence;
 mod operations;
 mod operator;
 mod platform;
@@ -24,6 +25,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use evidence::{EvidenceLine, EvidenceList};
 pub use operations::ForcePromote;
 pub(crate) use stream::Hangup;
 
@@ -48,6 +50,7 @@ pub(crate) struct App {
         (name = "platform", description = "Health, metrics, status"),
         (name = "resources", description = "What the platform knows: intent and state"),
         (name = "operations", description = "Moves and promotions"),
+        (name = "evidence", description = "Signed reports of what happened"),
         (name = "agents", description = "Reports of agents, leases of primaries"),
         (name = "gateways", description = "Routing table, reports of gateways"),
     ),
@@ -63,6 +66,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(platform::metrics))
         .routes(routes!(platform::openapi))
         .routes(routes!(platform::status))
+        .routes(routes!(evidence::list, evidence::create))
+        .routes(routes!(evidence::get))
         .routes(routes!(resources::list))
         .routes(routes!(resources::get, resources::put, resources::delete))
         .routes(routes!(operations::create, resources::list_operations))

@@ -5,6 +5,7 @@
 mod controller;
 mod description;
 mod etcd;
+mod evidence;
 mod garbage;
 mod plane;
 mod resources;

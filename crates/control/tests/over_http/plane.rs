@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dujiang_control::Control;
+use dujiang_control::{Control, Signing};
+use dujiang_evidence::{Signer, Suite};
 use dujiang_store::Store;
 use dujiang_types::Problem;
 use dujiang_unit::Timing;
@@ -28,6 +29,10 @@ pub(crate) fn timing() -> Timing {
         member_lost_ms: 1_000,
         ..Timing::default()
     }
+}
+
+fn signing() -> Signing {
+    Signing { key: Signer::generate(Suite::International), platform: "test".to_owned() }
 }
 
 pub(crate) struct Plane {
@@ -99,7 +104,8 @@ impl Plane {
     async fn start_beside(&mut self, name: &str) {
         let listen = "127.0.0.1:0".parse().unwrap();
         let store = self.open_store().await;
-        self.control = Some(Control::start(store, name.to_owned(), listen, timing()).await.unwrap());
+        self.control =
+            Some(Control::start(store, name.to_owned(), listen, timing(), signing()).await.unwrap());
     }
 
     /// Another control plane over the same store.

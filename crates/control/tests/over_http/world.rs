@@ -82,7 +82,8 @@ impl World {
         let Ok(response) = plane.request(Method::GET, "/v1/routing").send().await else { return };
         let Ok(table) = response.json::<dujiang_routing::RoutingTable>().await else { return };
         let in_flight = BTreeMap::from([(UnitId::new(UNIT).unwrap(), self.in_flight)]);
-        let report = GatewayReport { table: table.version, in_flight, held: BTreeMap::new() };
+        let report =
+            GatewayReport { table: table.version, in_flight, held: BTreeMap::new(), turns: BTreeMap::new() };
         let path = format!("/v1/gateways/{dc}/report");
         drop(plane.request(Method::POST, &path).json(&GatewayReportRequest { report }).send().await);
     }
@@ -113,6 +114,7 @@ impl World {
             renew,
             meters: BTreeMap::new(),
             host: None,
+            versions: BTreeMap::new(),
         }
     }
 

@@ -1,13 +1,16 @@
 //! `dujiang drill dc-loss DC`, `dujiang drill primary-crash UNIT`, `dujiang drill moves UNIT`
 
+mod evidence;
+
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_testkit::drill::{self, DrillError, MovesReport, Options, Report};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::platform::Platform;
 use dujiang_types::{DcId, UnitId};
+use jiff::Timestamp;
 
 use crate::commands::{load, verify};
 use crate::context::Context;
@@ -133,29 +136,47 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.drill {
         Drill::DcLoss { dc, off, common } => {
             let drill = drill::dc_loss(platform, dc, common.options(context, *off), say);
-            show(common, &progress, block_on(context, drill))
+            carry_out(context, common, &progress, drill)
         }
         Drill::PrimaryCrash { unit, watch, common } => {
             let drill = drill::primary_crash(platform, unit, common.options(context, *watch), say);
-            show(common, &progress, block_on(context, drill))
+            carry_out(context, common, &progress, drill)
         }
         Drill::Moves { unit, count, pause, common } => {
             let drill = drill::moves(platform, unit, *count, common.options(context, *pause), say);
-            show(common, &progress, block_on(context, drill))
+            carry_out(context, common, &progress, drill)
         }
     }
 }
 
-fn block_on<T>(context: &Context, drill: impl Future<Output = Result<T, DrillError>>) -> Result<T, Failure> {
-    context.block_on_threads(THREADS, async { drill.await.map_err(|e| failure(&e)) })
+/// Carries a drill out, hands in its report and prints what it showed.
+fn carry_out(
+    context: &Context,
+    common: &Common,
+    progress: &Progress,
+    drill: impl Future<Output = Result<impl Shown, DrillError>>,
+) -> Result<(), Failure> {
+    let began = Timestamp::now();
+    let journal = common.options(context, Duration::ZERO).journal;
+    let carried_out = context.block_on_threads(THREADS, async {
+        let report = drill.await.map_err(|e| failure(&e))?;
+        progress.say("writing the report");
+        let page = evidence::hand_in(context, report.evidence(), began, &journal).await;
+        Ok((report, page))
+    });
+    progress.clear();
+    let (report, page) = carried_out?;
+    // What was measured is shown whether or not it could be handed in.
+    show(common, &report, page.as_deref().ok())?;
+    page.map(drop)?;
+    let passed = if common.strict { report.is_within_limits() } else { report.is_correct() };
+    if passed { Ok(()) } else { Err(Failure::silent(EXIT_MISSED)) }
 }
 
-/// Prints what a drill showed; the exit code says whether it is good enough.
-fn show(common: &Common, progress: &Progress, report: Result<impl Shown, Failure>) -> Result<(), Failure> {
-    progress.clear();
-    let report = report?;
+/// Prints what a drill showed.
+fn show(common: &Common, report: &impl Shown, page: Option<&Path>) -> Result<(), Failure> {
     match common.output {
-        Format::Json => output::json(&report)?,
+        Format::Json => output::json(report)?,
         Format::Table => {
             report.print()?;
             let paint = Paint::stdout();
@@ -168,10 +189,12 @@ fn show(common: &Common, progress: &Progress, report: Result<impl Shown, Failure
                 }
                 (false, _) => paint.red("the drill failed"),
             })?;
+            if let Some(page) = page {
+                output::line(format_args!("evidence: {}", page.display()))?;
+            }
         }
     }
-    let passed = if common.strict { report.is_within_limits() } else { report.is_correct() };
-    if passed { Ok(()) } else { Err(Failure::silent(EXIT_MISSED)) }
+    Ok(())
 }
 
 /// What a drill shows, whichever it was.
@@ -179,6 +202,7 @@ trait Shown: serde::Serialize {
     fn is_correct(&self) -> bool;
     fn is_within_limits(&self) -> bool;
     fn print(&self) -> Result<(), Failure>;
+    fn evidence(&self) -> evidence::Shown<'_>;
 }
 
 fn failure(error: &DrillError) -> Failure {
@@ -217,6 +241,17 @@ impl Shown for Report {
         }
         output::bytes(load::table(&self.load).render(paint).as_bytes())?;
         verify::print(&self.books)
+    }
+
+    fn evidence(&self) -> evidence::Shown<'_> {
+        evidence::Shown {
+            subject: self.fault.clone(),
+            succeeded: Self::is_correct(self),
+            figures: evidence::of_fault(self),
+            remarks: self.troubles.clone(),
+            load: &self.load,
+            books: &self.books,
+        }
     }
 }
 
@@ -264,6 +299,25 @@ impl Shown for MovesReport {
         ))?;
         output::bytes(load::table(&self.load).render(paint).as_bytes())?;
         verify::print(&self.books)
+    }
+
+    fn evidence(&self) -> evidence::Shown<'_> {
+        let limit = Some(self.hold_limit_ms);
+        let mut figures =
+            vec![evidence::ms("median of the longest holds".to_owned(), self.median_hold_ms, limit)];
+        for (number, outcome) in (1..).zip(&self.moves) {
+            let number: u32 = number;
+            let name = format!("longest hold of move {number}, {} to {}", outcome.from, outcome.to);
+            figures.push(evidence::ms(name, outcome.longest_hold_ms, None));
+        }
+        evidence::Shown {
+            subject: format!("{} planned moves of {}", self.moves.len(), self.unit),
+            succeeded: Self::is_correct(self),
+            figures,
+            remarks: Vec::new(),
+            load: &self.load,
+            books: &self.books,
+        }
     }
 }
 
