@@ -199,6 +199,7 @@ fn ms_between(from: Timestamp, to: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Layer::{Access, Application, Control, Data};
     use dujiang_types::operation::{OperationSpec, OperationStatus};
     use dujiang_types::{Resource, Revision, UnitId};
 
@@ -273,7 +274,6 @@ mod tests {
         seen.home_heard = Some(at(0));
         let report = report(&operation(work, &steps), seen, at(9_000));
         assert_eq!((report.began, report.ended), (at(0), at(2_900)));
-        use Layer::{Access, Application, Control, Data};
         let expected = [
             (0.0, Control, "last heard"),
             (2_600.0, Control, "detected"),

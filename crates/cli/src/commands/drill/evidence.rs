@@ -56,6 +56,7 @@ pub(super) async fn hand_in(
         journal_bytes: std::fs::metadata(journal).map_or(0, |meta| meta.len()),
         journal: digest(Hasher::new(suite), journal)?,
     };
+    let conclusion = conclusion(&shown);
     let (operations, units) = operations_since(&client, began).await?;
     let ended = Timestamp::now();
     let report = Report {
@@ -65,7 +66,7 @@ pub(super) async fn hand_in(
         kind: Kind::Drill,
         subject: shown.subject,
         outcome: if shown.succeeded { Outcome::Succeeded } else { Outcome::Failed },
-        conclusion: conclusion(&shown),
+        conclusion,
         began,
         ended,
         written: ended,
