@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dujiang_evidence::{FORMAT, Kind, Layer, Moment, Outcome, Report, Requests, UnitPart};
+use dujiang_evidence::{FORMAT, Kind, Layer, Moment, Outcome, Report, Requests, Rule, UnitPart};
 use dujiang_types::operation::{Operation, OperationState, Step, Work};
 use dujiang_types::report::TurnReport;
 use dujiang_types::{DcId, Epoch};
+use dujiang_unit::safety;
 use jiff::{SignedDuration, Timestamp};
 
 use super::seen::SeenMoment;
@@ -59,7 +60,7 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         asked_by: operation.spec.asked_by.clone(),
         approved_by: Vec::new(),
         units: vec![part(operation, kind, began, seen)],
-        rules: Vec::new(),
+        rules: rules(kind, steps),
         figures: Vec::new(),
         load: None,
         books: None,
@@ -85,6 +86,30 @@ fn remarks(kind: Kind, outcome: Outcome, forced: bool, seen: &Observed) -> Vec<S
         remarks.push(remark.to_owned());
     }
     remarks
+}
+
+/// The safety rules that were looked at. What began has passed all of them; a refusal names the one that spoke against it.
+fn rules(kind: Kind, steps: &[Step]) -> Vec<Rule> {
+    use safety::Rule as R;
+    let rule =
+        |rule: R, holds, detail: &str| Rule { name: rule.to_string(), holds, detail: detail.to_owned() };
+    let refused = steps.iter().find(|step| step.name == "refused");
+    if let Some(step) = refused {
+        let (name, why) = step.reason.split_once(": ").unwrap_or(("", &step.reason));
+        return vec![Rule { name: name.to_owned(), holds: false, detail: why.to_owned() }];
+    }
+    let before: &[R] = match kind {
+        Kind::Move => &[R::OneOperation, R::TargetReady, R::ServingMinimum, R::Capacity, R::MovesAtOnce],
+        Kind::Failover | Kind::Drill => &[R::Capacity, R::Flapping],
+    };
+    let mut rules: Vec<Rule> =
+        before.iter().map(|name| rule(*name, true, "nothing spoke against it when it began")).collect();
+    if let Some(decided) = steps.iter().find(|step| step.name.starts_with("promoting")) {
+        let forced = steps.iter().find(|step| step.name == "forced");
+        rules.push(rule(R::OneHome, true, "the old home could not acknowledge any more when it was decided"));
+        rules.push(rule(R::NothingLost, forced.is_none(), &forced.unwrap_or(decided).reason));
+    }
+    rules
 }
 
 fn part(operation: &Operation, kind: Kind, began: Timestamp, seen: Observed) -> UnitPart {
@@ -314,7 +339,22 @@ mod tests {
         let report = report(&operation(work, &steps), seen, at(5_000));
         assert!(story(&report).contains(&(150.0, Layer::Data, "fenced")));
         assert!((report.units[0].recovery_ms[&Layer::Application] - 262.0).abs() < 1e-9);
+        let names: Vec<&str> =
+            report.rules.iter().filter(|rule| rule.holds).map(|rule| rule.name.as_str()).collect();
+        assert!(names.contains(&"capacity") && names.contains(&"nothing-lost"), "{:?}", report.rules);
         assert_eq!((report.kind, report.outcome), (Kind::Move, Outcome::Succeeded));
+    }
+
+    #[test]
+    fn a_refusal_names_its_rule() {
+        let work = Work::Move { unit: UnitId::new("unit-1").unwrap(), to: dc("b") };
+        let mut operation = operation(work, &[("requested", 0, 1), ("refused", 5, 1)]);
+        operation.status.state = OperationState::Failed;
+        operation.status.steps[1].reason = "capacity: b has 3 MiB of disk free".to_owned();
+        let report = report(&operation, Observed::default(), at(9_000));
+        let expected =
+            Rule { name: "capacity".into(), holds: false, detail: "b has 3 MiB of disk free".into() };
+        assert_eq!((report.outcome, report.rules), (Outcome::Failed, vec![expected]));
     }
 
     #[test]
@@ -324,6 +364,8 @@ mod tests {
             [("electing", 0, 2), ("forced", 10, 2), ("promoting (from a)", 20, 2), ("serving", 30, 2)];
         let report = report(&operation(work, &steps), Observed::default(), at(9_000));
         assert_eq!(report.remarks.len(), 3, "{:?}", report.remarks);
+        let proof = report.rules.iter().find(|rule| rule.name == "nothing-lost").unwrap();
+        assert!(!proof.holds && proof.detail == "because of forced", "{proof:?}");
         assert_eq!(report.units[0].requests, None);
     }
 }
