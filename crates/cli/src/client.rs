@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use dujiang_identity::{Expect, Identity, Role, http_client};
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
 use dujiang_types::{Kind, Problem};
 use futures_util::StreamExt as _;
@@ -76,18 +77,25 @@ impl Client {
     /// For the control plane the context names, or the one of the platform in its folder.
     pub fn of(context: &Context) -> Result<Self, Failure> {
         match context.controls() {
-            [] => Self::new(&Running::read(context.data())?.control),
-            given => Self::new(given),
+            [] => Self::new(&Running::read(context.data())?.control, &context.operator()?),
+            given => Self::new(given, &context.operator()?),
         }
     }
 
     /// For the control plane of the servers at these URLs.
-    pub fn new(urls: &[String]) -> Result<Self, Failure> {
+    pub fn new(urls: &[String], identity: &Identity) -> Result<Self, Failure> {
         let whole = |url: &String| {
-            let scheme = if url.contains("://") { "" } else { "http://" };
+            let scheme = if url.contains("://") { "" } else { "https://" };
             format!("{scheme}{}", url.trim_end_matches('/'))
         };
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build();
+        if let Some(plain) = urls.iter().find(|url| url.starts_with("http://")) {
+            return Err(Failure::usage(format!("{plain} is not secured"))
+                .hint("the control plane speaks TLS: write https://HOST:PORT"));
+        }
+        let http = http_client(identity, Expect::roles(&[Role::Control]))
+            .map_err(|e| Failure::because("the identity cannot be used", &e))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build();
         let http = http.map_err(|e| Failure::because("cannot make an HTTP client", &e))?;
         Ok(Self { http, servers: urls.iter().map(whole).collect(), current: Arc::default() })
     }

@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 
+use dujiang_identity::Identity;
+
 use crate::failure::Failure;
+use crate::supervisor::identities::operator_file;
 
 /// Folder of a platform run by root.
 const DATA_ROOT: &str = "/var/lib/dujiang";
@@ -24,6 +27,9 @@ pub struct Globals {
         value_delimiter = ','
     )]
     control: Vec<String>,
+    /// The identity to act under [default: operator.pem in --data]
+    #[arg(long, global = true, env = "DUJIANG_IDENTITY", value_name = "FILE", hide_env = true)]
+    identity: Option<PathBuf>,
 }
 
 /// What every subcommand shares.
@@ -31,6 +37,7 @@ pub struct Globals {
 pub struct Context {
     data: PathBuf,
     control: Vec<String>,
+    identity: Option<PathBuf>,
 }
 
 impl Context {
@@ -41,12 +48,34 @@ impl Context {
                 .map_err(|e| Failure::usage(format!("--data {}: {e}", data.display())))?,
             None => default_data()?,
         };
-        Ok(Self { data, control: globals.control })
+        Ok(Self { data, control: globals.control, identity: globals.identity })
     }
 
     /// The platform's folder, absolute. It need not exist.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The file of the identity that was named.
+    pub fn identity(&self) -> Option<&Path> {
+        self.identity.as_deref()
+    }
+
+    /// The same for processes that cannot do without.
+    pub fn required_identity(&self) -> Result<Identity, Failure> {
+        let file = self.identity().ok_or_else(|| {
+            Failure::usage("the process's identity is missing").hint("name its file with --identity FILE")
+        })?;
+        read_identity(file)
+    }
+
+    /// The identity of who runs a command.
+    pub fn operator(&self) -> Result<Identity, Failure> {
+        let own = operator_file(&self.data);
+        let file = self.identity().unwrap_or(&own);
+        read_identity(file).map_err(|failure| {
+            failure.hint("name the file of your identity with --identity FILE, or run this as the user who runs the platform")
+        })
     }
 
     /// Every URL of the control plane that was given.
@@ -80,6 +109,10 @@ impl Context {
             tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         runtime.map_err(|e| Failure::failed(format!("cannot start the async runtime: {e}")))?.block_on(future)
     }
+}
+
+fn read_identity(file: &Path) -> Result<Identity, Failure> {
+    Identity::from_file(file).map_err(|error| Failure::because("the identity cannot be used", &error))
 }
 
 fn default_data() -> Result<PathBuf, Failure> {

@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use dujiang_cli::supervisor::folder::Folder;
+use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::{Acceptor, Expect, Role};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::TcpListener;
 
 const EXAMPLE: &str = include_str!("../../../examples/two-regions.yaml");
 
@@ -94,20 +96,36 @@ fn logs_are_an_object_per_line_with_what_is_known_of_it() {
     assert_eq!((code, &lines[..]), (Some(0), &wanted[..]));
 }
 
-#[test]
-fn delete_names_what_it_deleted() {
-    let control = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", control.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        let (stream, _) = control.accept().unwrap();
-        let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
-        let request = lines.next().unwrap();
-        assert!(lines.any(|line| line.is_empty()), "the head has an end");
-        write!(&stream, "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
-        request
-    });
-    let (_dir, data) = scratch();
-    let (code, text) = dujiang(&data, None, &["delete", "op", "m", "-o", "json", "--control", &url]);
+/// Answers one request, and says which it was.
+async fn one_request(listener: TcpListener, acceptor: Acceptor) -> String {
+    let (stream, _) = listener.accept().await.unwrap();
+    let (stream, _) = acceptor.accept(stream).await.unwrap();
+    let mut stream = BufStream::new(stream);
+    let mut request = String::new();
+    stream.read_line(&mut request).await.unwrap();
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the head has an end");
+    }
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_names_what_it_deleted() {
+    let authority = TestAuthority::default();
+    let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", control.local_addr().unwrap());
+    let acceptor = Acceptor::new(&authority.identity("control"), Expect::roles(&[Role::Operator])).unwrap();
+    let server = tokio::spawn(one_request(control, acceptor));
+    let (dir, data) = scratch();
+    let identity = dir.path().join("zhang.pem");
+    authority.bundle("operator/zhang").write(&identity).unwrap();
+    let identity = identity.to_str().unwrap();
+    let args = ["delete", "op", "m", "-o", "json", "--control", &url, "--identity", identity];
+    let (code, text) = dujiang(&data, None, &args);
     assert_eq!((code, value(&text)), (Some(0), json!({"kind": "operations", "name": "m"})));
-    assert_eq!(server.join().unwrap(), "DELETE /v1/operations/m HTTP/1.1");
+    assert_eq!(server.await.unwrap(), "DELETE /v1/operations/m HTTP/1.1\r\n");
 }

@@ -48,7 +48,7 @@ fn a_control_server_in_every_data_center_takes_three_of_them() {
     let manifest = Manifest::parse(&with("listen: 127.0.1.1:7000", "store: etcd"), &programs).unwrap();
     assert_eq!(manifest.control, ControlPlane::Everywhere);
     let near = DcId::new("guiyang-1").unwrap();
-    let urls = ["http://127.0.21.1:7000", "http://127.0.11.1:7000", "http://127.0.12.1:7000"];
+    let urls = ["https://127.0.21.1:7000", "https://127.0.11.1:7000", "https://127.0.12.1:7000"];
     assert_eq!(manifest.control_urls(Some(&near)), urls, "the nearest first");
 
     let two = "platform: p\ncontrol: { store: etcd }\nregions:\n  - name: r\n    data_centers:\n      - name: a\n        \
@@ -64,7 +64,7 @@ fn the_example_is_right_and_is_what_it_says() {
     let (_dir, programs) = built();
     let manifest = Manifest::parse(EXAMPLE, &programs).unwrap();
     assert_eq!(manifest.control, ControlPlane::One("127.0.1.1:7000".parse().unwrap()));
-    assert_eq!(manifest.control_urls(None), ["http://127.0.1.1:7000"]);
+    assert_eq!(manifest.control_urls(None), ["https://127.0.1.1:7000"]);
     let dc = &manifest.data_centers[&DcId::new("guiyang-1").unwrap()];
     assert_eq!(
         (dc.region.as_str(), dc.gateway_address().to_string().as_str()),

@@ -22,6 +22,9 @@ pub enum Error {
     /// The store cannot be used.
     #[error("the store cannot be used")]
     Store(#[from] dujiang_store::Error),
+    /// The server's identity cannot be used.
+    #[error("the identity cannot be used")]
+    Identity(#[from] dujiang_identity::Error),
     /// The process cannot be told to end by a signal.
     #[error("signals cannot be received")]
     Signal(#[source] std::io::Error),

@@ -26,6 +26,7 @@ mod validate;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use dujiang_identity::{Acceptor, Authority, Expect, Identity};
 use dujiang_store::Store;
 use dujiang_unit::Timing;
 use tokio::net::TcpListener;
@@ -39,9 +40,22 @@ pub use status::Status;
 
 use crate::state::Shared;
 
+/// Who a control server is, and by what it lets others be.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// Its own identity.
+    pub identity: Identity,
+    /// Certifies the processes of the platform.
+    pub authority: Arc<Authority>,
+    /// Certifies members of the store.
+    pub store_authority: Arc<Authority>,
+}
+
 /// How to run the control plane.
 #[derive(Debug)]
 pub struct Options {
+    /// Identity and authorities.
+    pub trust: Trust,
     /// This server's name, by which people tell which of several leads.
     pub name: String,
     /// Where to listen; port 0 takes a free one.
@@ -60,7 +74,8 @@ pub async fn serve(options: Options) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let store = dujiang_store::open(&options.store).await?;
     let mut control =
-        Control::start(store, options.name, options.listen, options.timing, options.signing).await?;
+        Control::start(store, options.name, options.listen, options.timing, options.signing, options.trust)
+            .await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -92,16 +107,19 @@ impl Control {
         listen: SocketAddr,
         timing: Timing,
         signing: Signing,
+        trust: Trust,
     ) -> Result<Self, Error> {
+        // What somebody may do is decided by request.
+        let acceptor = Acceptor::new(&trust.identity, Expect::anyone())?;
         let bind = |source| Error::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let shared = Shared::load(store, name, timing, signing).await?;
+        let shared = Shared::load(store, name, timing, signing, trust).await?;
         let router = api::router(Arc::clone(&shared));
         tracing::info!(%address, "the control plane serves");
         Ok(Self {
             address,
-            server: tokio::spawn(server::serve(listener, router, Arc::clone(&shared))),
+            server: tokio::spawn(server::serve(listener, acceptor, router, Arc::clone(&shared))),
             follower: tokio::spawn(state::follow(Arc::clone(&shared))),
             controller: tokio::spawn(controller::run(Arc::clone(&shared))),
             retention: tokio::spawn(retention::run(Arc::clone(&shared))),

@@ -8,10 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use dujiang_identity::{Acceptor, Peer};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -33,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Serves until [`Shared::closing`] says so; then lets requests end and cuts what remains.
-pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: TcpListener, acceptor: Acceptor, router: Router, shared: Arc<Shared>) {
     let mut closing = shared.closing.subscribe();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -47,9 +49,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Sha
         match accepted {
             Ok((stream, _)) => {
                 let (router, shared, closing) = (router.clone(), Arc::clone(&shared), closing.clone());
+                let acceptor = acceptor.clone();
                 connections.spawn(async move {
                     shared.metrics.connections.inc();
-                    connection(stream, router, closing).await;
+                    secured(stream, &acceptor, router, closing).await;
                     shared.metrics.connections.dec();
                     drop(permit);
                 });
@@ -67,17 +70,37 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shared: Arc<Sha
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut closing: watch::Receiver<bool>) {
+/// Serves only who shows an identity of the platform.
+async fn secured(stream: TcpStream, acceptor: &Acceptor, router: Router, mut closing: watch::Receiver<bool>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
+    let accepted = tokio::select! {
+        accepted = acceptor.accept(stream) => accepted,
+        _ = closing.wait_for(|closing| *closing) => return,
+    };
+    match accepted {
+        Ok((stream, peer)) => connection(stream, peer, router, closing).await,
+        Err(error) => tracing::debug!(%error, "a connection is refused"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    router: Router,
+    mut closing: watch::Receiver<bool>,
+) {
+    // Whoever may go on has a newer certificate by then, and connects again with it.
+    let expired = tokio::time::sleep(peer.remaining());
     let hangup = Hangup::default();
     let cut = hangup.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (router, hangup) = (router.clone(), hangup.clone());
+        let (router, hangup, peer) = (router.clone(), hangup.clone(), peer.clone());
         async move {
             let mut request: Request = request.map(Body::new);
             request.extensions_mut().insert(hangup);
+            request.extensions_mut().insert(peer);
             router.oneshot(request).await as Result<Response, Infallible>
         }
     });
@@ -93,7 +116,10 @@ async fn connection(stream: TcpStream, router: Router, mut closing: watch::Recei
             return;
         }
         () = cut.0.notified() => return,
-        _ = closing.wait_for(|closing| *closing) => connection.as_mut().graceful_shutdown(),
+        () = expired => {}
+        _ = closing.wait_for(|closing| *closing) => {}
     }
-    drop(connection.await);
+    connection.as_mut().graceful_shutdown();
+    // A watch goes on until it is cut.
+    drop(tokio::time::timeout(GRACE, connection).await);
 }

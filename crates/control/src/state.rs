@@ -12,6 +12,7 @@ use dujiang_unit::Timing;
 use dujiang_unit::controller::Memory;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::Trust;
 use crate::error::chain;
 use crate::evidence::Signing;
 use crate::leader::{self, Leader};
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// True once the server is being shut down.
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
+    pub(crate) trust: Trust,
     pub(crate) leader: Arc<Leader>,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
@@ -91,6 +93,7 @@ impl Shared {
         name: String,
         timing: Timing,
         signing: Signing,
+        trust: Trust,
     ) -> Result<Arc<Self>, dujiang_store::Error> {
         let records = Records::of(&store.list("").await?);
         let table = routing_table(&records);
@@ -110,6 +113,7 @@ impl Shared {
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             closing: watch::Sender::new(false),
             metrics: Metrics::default(),
+            trust,
             observed: Mutex::default(),
             units: Mutex::default(),
         }))

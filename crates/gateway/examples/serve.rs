@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 use dujiang_gateway::{Options, run};
+use dujiang_identity::testing::TestAuthority;
 use dujiang_routing::table::ApplicationRoute;
 use dujiang_routing::{Mode, RoutingTable, UnitRoute};
 use dujiang_types::platform::{KeyForm, KeySource, RouteRule};
@@ -41,7 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let cache = Path::new(folder).join("routing.json");
     std::fs::write(&cache, serde_json::to_vec(&table)?)?;
-    let mut options = Options::new(dc, cache);
+    let identity = TestAuthority::default().identity("dc/a/gateway");
+    let mut options = Options::new(dc, identity, cache);
     options.listen = listen.parse()?;
     options.threads = threads.parse()?;
     Ok(run(options)?)

@@ -37,8 +37,11 @@ pub enum Error {
     /// The HTTP client for control cannot be made.
     #[error("cannot make the HTTP client for control")]
     Client(#[source] reqwest::Error),
+    /// The identity cannot be used.
+    #[error("the identity cannot be used")]
+    Identity(#[from] dujiang_identity::Error),
     /// A control URL is not one.
-    #[error("{url:?} is not a URL of a control server; write http://host:port")]
+    #[error("{url:?} is not a URL of a control server; write https://host:port")]
     ControlUrl {
         /// The text given.
         url: String,

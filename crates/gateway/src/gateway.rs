@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use dujiang_identity::{Expect, Identity, Role, plain_http_client};
 use dujiang_types::Revision;
 use tokio::sync::watch;
 
@@ -81,7 +82,8 @@ impl Gateway {
             control: options.control.iter().map(|url| base_url(url)).collect::<Result<_, _>>()?,
             dc: options.dc,
             cache: options.cache,
-            client: http_client()?,
+            client: http_client(&options.identity)?,
+            probe: plain_http_client().connect_timeout(CONNECT_MAX).build().map_err(Error::Client)?,
             table,
             counts: gateway.counts.clone(),
             health: health.clone(),
@@ -179,13 +181,14 @@ pub fn run(options: Options) -> Result<(), Error> {
     result
 }
 
-fn http_client() -> Result<reqwest::Client, Error> {
-    reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).build().map_err(Error::Client)
+fn http_client(identity: &Identity) -> Result<reqwest::Client, Error> {
+    let client = dujiang_identity::http_client(identity, Expect::roles(&[Role::Control]))?;
+    client.connect_timeout(CONNECT_MAX).build().map_err(Error::Client)
 }
 
 fn base_url(url: &str) -> Result<String, Error> {
     let wrong = || Error::ControlUrl { url: url.to_owned() };
     let parsed: http::Uri = url.parse().map_err(|_| wrong())?;
-    let whole = parsed.scheme_str().is_some_and(|s| s == "http" || s == "https") && parsed.host().is_some();
+    let whole = parsed.scheme_str().is_some_and(|s| s == "https") && parsed.host().is_some();
     if whole { Ok(url.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
 }

@@ -26,7 +26,10 @@ pub(crate) struct Link {
     /// Base URLs of control servers, without a slash at the end.
     pub(crate) control: Vec<String>,
     pub(crate) cache: PathBuf,
+    /// For control servers.
     pub(crate) client: reqwest::Client,
+    /// For instances.
+    pub(crate) probe: reqwest::Client,
     pub(crate) table: watch::Sender<Option<Arc<Compiled>>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) health: Arc<HealthBoard>,
@@ -140,7 +143,7 @@ impl Link {
         let instances: Vec<_> =
             compiled.applications.iter().flat_map(|application| application.instances.clone()).collect();
         for address in self.health.keep_only(&instances) {
-            tokio::spawn(probe(self.health.clone(), self.client.clone(), address));
+            tokio::spawn(probe(self.health.clone(), self.probe.clone(), address));
         }
         tracing::info!(version = %table.version, "new routing table");
         self.table.send_replace(Some(Arc::new(compiled)));

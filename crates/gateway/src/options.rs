@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dujiang_identity::Identity;
 use dujiang_types::DcId;
 
 use crate::limits;
@@ -13,7 +14,9 @@ use crate::limits;
 pub struct Options {
     /// The data center it stands in.
     pub dc: DcId,
-    /// Base URLs of control servers, e.g. `http://127.0.1.1:7000`; all are reported to, one after the other is
+    /// Its identity.
+    pub identity: Identity,
+    /// Base URLs of control servers, e.g. `https://127.0.1.1:7000`; all are reported to, one after the other is
     /// watched.
     pub control: Vec<String>,
     /// Where clients connect. Port 0 takes a free one.
@@ -95,10 +98,11 @@ impl Default for Limits {
 impl Options {
     /// Options for a data center with everything else at its default: loopback addresses with free ports, one
     /// thread, no control server, no access log.
-    pub fn new(dc: DcId, cache: PathBuf) -> Self {
+    pub fn new(dc: DcId, identity: Identity, cache: PathBuf) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
             dc,
+            identity,
             control: Vec::new(),
             listen: any,
             mesh: any,

@@ -73,7 +73,7 @@ pub(crate) struct Relay<A> {
 
 /// The relay's HTTP client: one for all units of the process.
 pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build()
+    dujiang_identity::plain_http_client().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build()
 }
 
 impl<A: Application> Relay<A> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dujiang_identity::{Expect, Identity, Role, http_client};
 use dujiang_types::operation::{Operation, OperationSpec, Work};
 use dujiang_types::report::{ReplicaReport, ReplicaState};
 use dujiang_types::unit::{Phase, Unit};
@@ -133,6 +134,9 @@ pub enum StatusError {
     /// No platform runs from the folder.
     #[error("no platform runs from {0}")]
     NotRunning(String),
+    /// The operator's identity cannot be used.
+    #[error("the operator's identity cannot be used")]
+    Identity(#[source] dujiang_identity::Error),
     /// No answer.
     #[error("the control plane at {url} does not answer")]
     Unreachable {
@@ -170,12 +174,14 @@ impl Control {
         let text = fs::read(data.join("run/platform.json")).ok();
         let running = text.and_then(|text| serde_json::from_slice::<Running>(&text).ok());
         let running = running.ok_or_else(|| StatusError::NotRunning(data.display().to_string()))?;
-        Self::at(&running.control)
+        let identity = Identity::from_file(&data.join("operator.pem")).map_err(StatusError::Identity)?;
+        Self::at(&running.control, &identity)
     }
 
     /// The control plane of the servers at these URLs, tried in turn.
-    pub fn at(urls: &[String]) -> Result<Self, StatusError> {
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+    pub fn at(urls: &[String], identity: &Identity) -> Result<Self, StatusError> {
+        let http = http_client(identity, Expect::roles(&[Role::Control])).map_err(StatusError::Identity)?;
+        let http = http.timeout(ANSWER_TIMEOUT).build();
         let servers = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         match http {
             Ok(http) => Ok(Self { http, servers, current: AtomicUsize::new(0) }),

@@ -95,3 +95,35 @@ pub struct GatewayReportRequest {
     /// What the gateway sees.
     pub report: GatewayReport,
 }
+
+/// `POST /v1/identities`: an agent has its own and its processes' identities certified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificatesRequest {
+    /// One per identity.
+    pub requests: Vec<CertificateRequest>,
+}
+
+/// A request for one certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateRequest {
+    /// The identity's name, e.g. `spiffe://demo/dc/chengdu-1/gateway`.
+    pub name: String,
+    /// A certificate signing request in PEM; only its key counts.
+    pub request: String,
+}
+
+/// Answer to a [`CertificatesRequest`], in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificatesReply {
+    /// One per request.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate and who issued it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Certificate {
+    /// The certificate in PEM.
+    pub certificate: String,
+    /// The authority's certificate in PEM: what the other end is to be checked against.
+    pub authority: String,
+}

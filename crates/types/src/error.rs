@@ -65,6 +65,8 @@ codes! {
     IdempotencyKeyReused = "idempotency.key_reused", 422, "The Idempotency-Key was used with another request";
     /// A first request with this key is still being served.
     IdempotencyInProgress = "idempotency.in_progress", 409, "A request with this Idempotency-Key is being served";
+    /// Who asks is known, and may not do this.
+    Forbidden = "identity.forbidden", 403, "This identity may not do that";
     /// The resource does not exist.
     NotFound = "resource.not_found", 404, "The resource does not exist";
     /// A resource of that name exists already.

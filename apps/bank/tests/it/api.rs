@@ -285,10 +285,25 @@ async fn it_says_how_it_is_and_what_it_offers() {
         }
     }
     let address = world.units[0].bank.address();
-    let metrics = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
+    let metrics = dujiang_identity::plain_http_client()
+        .build()
+        .unwrap()
+        .get(format!("http://{address}/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(metrics.contains("dujiang_app_requests_total{") && metrics.ends_with("# EOF\n"));
     // Without a gateway it does not know the epoch.
-    let direct = reqwest::get(format!("http://{address}/v1/accounts/{account}")).await.unwrap();
+    let direct = dujiang_identity::plain_http_client()
+        .build()
+        .unwrap()
+        .get(format!("http://{address}/v1/accounts/{account}"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(direct.status(), 400);
     assert_eq!(world.units[0].bank.stop().await, Some(0), "SIGTERM is an orderly end");
     assert!(world.units[0].bank.log().contains("shutting down"));

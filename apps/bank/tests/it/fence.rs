@@ -36,7 +36,7 @@ async fn another_unit_or_slot_is_refused() {
     let a = world.account(0, 100, 0).await;
     let stranger = world.account(1, 0, 0).await;
     let site = &world.units[0];
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = dujiang_identity::plain_http_client().build().unwrap();
     let get = |unit: &'static str, account: String| {
         let url = format!("http://{}/v1/accounts/{account}", site.bank.address());
         let request = http.get(url).header("dujiang-unit", unit).header("dujiang-epoch", 1);

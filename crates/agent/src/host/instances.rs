@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dujiang_identity::{Name, Role};
 use dujiang_types::DcId;
 use dujiang_types::platform::{ApplicationSpec, DataCenterSpec};
 use dujiang_types::report::InstanceReport;
@@ -36,6 +37,14 @@ struct Kept {
     spec: Spec,
     address: SocketAddr,
     keeper: Keeper,
+}
+
+/// What should run.
+struct Wanted {
+    spec: Spec,
+    address: SocketAddr,
+    /// The file it cannot do without.
+    identity: PathBuf,
 }
 
 /// What applications need to know of their units: `units.json`.
@@ -70,12 +79,16 @@ impl Instances {
         let outdated: Vec<String> = self
             .kept
             .iter()
-            .filter(|(name, kept)| wanted.get(*name).is_none_or(|(spec, _)| *spec != kept.spec))
+            .filter(|(name, kept)| wanted.get(*name).is_none_or(|wanted| wanted.spec != kept.spec))
             .map(|(name, _)| name.clone())
             .collect();
         let stops = outdated.iter().filter_map(|name| self.kept.remove(name));
         join_all(stops.map(|kept| kept.keeper.stop(GRACE))).await;
-        for (name, (spec, address)) in wanted {
+        for (name, Wanted { spec, address, identity }) in wanted {
+            // It is on its way; whoever starts without would only end at once.
+            if !identity.exists() {
+                continue;
+            }
             let client = self.client.clone();
             self.kept.entry(name).or_insert_with(|| Kept {
                 keeper: Keeper::start(spec.clone(), client),
@@ -106,8 +119,11 @@ impl Instances {
         join_all(kept.into_values().map(|kept| kept.keeper.stop(GRACE))).await;
     }
 
-    fn wanted(&self, dc: &DataCenterSpec, known: &Known) -> BTreeMap<String, (Spec, SocketAddr)> {
-        let mut wanted = BTreeMap::from([(GATEWAY.to_owned(), (self.gateway(dc), dc.gateway_address()))]);
+    fn wanted(&self, dc: &DataCenterSpec, known: &Known) -> BTreeMap<String, Wanted> {
+        let platform = self.options.identity.name().platform();
+        let identity = self.options.identity_file(&Name::in_dc(platform, &self.options.dc, Role::Gateway));
+        let gateway = Wanted { spec: self.gateway(dc, &identity), address: dc.gateway_address(), identity };
+        let mut wanted = BTreeMap::from([(GATEWAY.to_owned(), gateway)]);
         for (app, record) in &known.applications {
             if !record.spec.data_centers.contains(&self.options.dc) {
                 continue;
@@ -115,13 +131,16 @@ impl Instances {
             for number in 0..record.spec.instances {
                 let name = format!("{app}-{number}");
                 let address = dc.instance_address(&record.spec, number);
-                wanted.insert(name.clone(), (self.instance(&name, &record.spec, address), address));
+                let identity =
+                    self.options.identity_file(&Name::application(platform, &self.options.dc, app));
+                let spec = self.instance(&name, &record.spec, address);
+                wanted.insert(name, Wanted { spec, address, identity });
             }
         }
         wanted
     }
 
-    fn gateway(&self, dc: &DataCenterSpec) -> Spec {
+    fn gateway(&self, dc: &DataCenterSpec, identity: &Path) -> Spec {
         let admin = dc.gateway_admin_address();
         let mut args: Vec<String> = ["gateway", "--dc", self.options.dc.as_str()].map(str::to_owned).into();
         for url in &self.options.control {
@@ -131,6 +150,7 @@ impl Instances {
             ("--listen", dc.gateway_address().to_string()),
             ("--mesh", dc.mesh_address().to_string()),
             ("--admin", admin.to_string()),
+            ("--identity", identity.display().to_string()),
             ("--threads", dc.gateway.threads.to_string()),
             ("--cache", self.folder.dc.join("gateway/routing.json").display().to_string()),
         ];

@@ -37,11 +37,14 @@ impl Member {
         members: &BTreeMap<DcId, IpAddr>,
         folder: &Folder,
         client: &reqwest::Client,
+        plain: &reqwest::Client,
     ) -> Option<Self> {
         let host = *members.get(&options.dc)?;
-        let keep = |spec| Keeper::start(spec, client.clone());
         let spec = Processes { options, folder, host };
-        Some(Self { etcd: keep(spec.etcd(members)), control: keep(spec.control()) })
+        Some(Self {
+            etcd: Keeper::start(spec.etcd(members), plain.clone()),
+            control: Keeper::start(spec.control(), client.clone()),
+        })
     }
 
     /// Ends both, the control server first.
@@ -92,12 +95,14 @@ impl Processes<'_> {
             "control".to_owned(),
             "--name".to_owned(),
             self.options.dc.to_string(),
+            "--dc".to_owned(),
+            self.options.dc.to_string(),
             "--listen".to_owned(),
             listen.to_string(),
             "--store".to_owned(),
             store,
         ];
-        let ready = format!("http://{listen}/readyz");
+        let ready = format!("https://{listen}/readyz");
         self.folder.process(self.options, "control", self.options.program.clone(), args.into(), ready)
     }
 }

@@ -3,6 +3,7 @@
 
 mod act;
 mod handle;
+mod identities;
 mod instances;
 mod known;
 mod listen;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dujiang_identity::{Expect, Identity, Name, Role, http_client, plain_http_client};
 use dujiang_types::platform::DataCenterSpec;
 use dujiang_types::report::InstanceReport;
 use dujiang_types::unit::Unit;
@@ -36,6 +38,8 @@ use crate::postgres::{PostgresError, Programs, Settings, Tuning};
 use crate::process::Spec;
 use crate::secret::Secret;
 use handle::Handle;
+use identities::Identities;
+pub use identities::IdentityFolder;
 use instances::Instances;
 use known::Known;
 pub use member::ETCD;
@@ -56,7 +60,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct Options {
     /// Its data center.
     pub dc: DcId,
-    /// Base URLs of the control servers, e.g. `http://127.0.1.1:7000`, the nearest first: all are reported to, and one
+    /// Base URLs of the control servers, e.g. `https://127.0.1.1:7000`, the nearest first: all are reported to, and one
     /// after the other is watched.
     pub control: Vec<String>,
     /// Main hosts of all data centers if each has a member of the control plane, which then is the agent's to run;
@@ -64,14 +68,21 @@ pub struct Options {
     pub members: BTreeMap<DcId, IpAddr>,
     /// The platform's folder.
     pub data: PathBuf,
+    /// Its identity, renewed in its file.
+    pub identity: Identity,
     /// The `dujiang` program: runs gateway and guards.
     pub program: PathBuf,
 }
 
 impl Options {
     /// With the running program as `dujiang`.
-    pub fn new(dc: DcId, control: Vec<String>, data: PathBuf) -> io::Result<Self> {
-        Ok(Self { dc, control, members: BTreeMap::new(), data, program: std::env::current_exe()? })
+    pub fn new(dc: DcId, control: Vec<String>, data: PathBuf, identity: Identity) -> io::Result<Self> {
+        Ok(Self { dc, control, members: BTreeMap::new(), data, identity, program: std::env::current_exe()? })
+    }
+
+    /// Where an identity of this data center is kept.
+    fn identity_file(&self, name: &Name) -> PathBuf {
+        IdentityFolder::of(&self.data, &self.dc).file(name)
     }
 
     /// What every process below the agent carries, by which drills find all of a data center.
@@ -107,6 +118,9 @@ pub enum AgentError {
     /// There is no PostgreSQL to run.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The agent's identity cannot be used.
+    #[error("the identity cannot be used")]
+    Identity(#[from] dujiang_identity::Error),
     /// The HTTP client cannot be made.
     #[error("cannot make an HTTP client")]
     Client(#[source] reqwest::Error),
@@ -166,7 +180,10 @@ impl Folder {
 struct Shared {
     options: Options,
     servers: Vec<Arc<Server>>,
+    /// For control servers.
     client: reqwest::Client,
+    /// For other agents.
+    promises: reqwest::Client,
     metrics: Metrics,
     handles: Mutex<BTreeMap<UnitId, Arc<Handle>>>,
     instances: tokio::sync::Mutex<BTreeMap<String, InstanceReport>>,
@@ -202,16 +219,27 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let secret = Secret::read(&path).map_err(|source| AgentError::Secret { path, source })?;
     let folder = Folder::make(&options.data, &options.dc)?;
     let programs = Programs::find()?;
-    let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
-    let client = client.map_err(AgentError::Client)?;
+    let client = http_client(&options.identity, Expect::roles(&[Role::Control]))?;
+    let client = client.connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
+    let probe = plain_http_client().connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
     let (sender, known) = watch::channel(Known::default());
-    let member = Member::start(&options, &options.members, &folder, &client);
+    let member = Member::start(&options, &options.members, &folder, &client, &probe);
     let servers = Server::all(&options.control);
     let watching = tokio::spawn(known::follow(servers.clone(), client.clone(), sender));
+    let (renewed, renewals) = watch::channel(0);
+    let identities = Identities {
+        folder: IdentityFolder::of(&options.data, &options.dc),
+        dc: options.dc.clone(),
+        platform: options.identity.name().platform().clone(),
+        servers: servers.clone(),
+        client: client.clone(),
+    };
+    let keeping = tokio::spawn(identities.keep(known.clone(), renewed));
     let shared = Arc::new(Shared {
         options: options.clone(),
         servers,
-        client: client.clone(),
+        client,
+        promises: probe.clone(),
         metrics: Metrics::new(),
         handles: Mutex::default(),
         instances: tokio::sync::Mutex::default(),
@@ -223,10 +251,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let over = Arc::new(Notify::new());
     let reporter = Reporter::new(shared.clone(), known.clone());
     let reporting = tokio::spawn(report_until(reporter, news, over.clone()));
-    let instances = Instances::new(options, folder.clone(), client);
+    let instances = Instances::new(options, folder.clone(), probe);
     let mut agent = Agent {
         shared,
         known,
+        renewals,
         given,
         folder,
         secret,
@@ -246,6 +275,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         reporter.report().await;
     }
     watching.abort();
+    keeping.abort();
     if let Some(member) = member {
         member.stop().await;
     }
@@ -271,6 +301,7 @@ async fn report_until(mut reporter: Reporter, news: Arc<Notify>, over: Arc<Notif
 struct Agent {
     shared: Arc<Shared>,
     known: watch::Receiver<Known>,
+    renewals: watch::Receiver<u64>,
     given: task::Given,
     folder: Folder,
     secret: Secret,
@@ -291,8 +322,13 @@ impl Agent {
                 self.instances.apply(&known).await;
             }
             *self.shared.instances.lock().await = self.instances.report();
-            if let Ok(Err(_)) = timeout(every, self.known.changed()).await {
-                return;
+            tokio::select! {
+                changed = timeout(every, self.known.changed()) => {
+                    if let Ok(Err(_)) = changed {
+                        return;
+                    }
+                }
+                Ok(()) = self.renewals.changed() => {}
             }
         }
     }

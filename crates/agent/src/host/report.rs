@@ -143,7 +143,7 @@ impl Reporter {
         let spec = &known.data_centers.get(peer).ok_or_else(|| format!("{peer} is not known"))?.spec;
         let url = format!("http://{}/v1/promises", spec.agent_address());
         let ask = PromiseRequest { unit: unit.clone(), epoch, dc: self.shared.options.dc.clone(), ttl_ms };
-        let answer = self.shared.client.post(url).timeout(PROMISE_TIMEOUT).json(&ask).send().await;
+        let answer = self.shared.promises.post(url).timeout(PROMISE_TIMEOUT).json(&ask).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status);
         let answer = answer.map_err(|error| format!("{peer}: {}", describe(&error)))?;
         let reply: PromiseReply =

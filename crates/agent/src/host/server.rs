@@ -107,6 +107,8 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Mutex;
 
+    use dujiang_identity::plain_http_client;
+    use dujiang_identity::testing::TestAuthority;
     use dujiang_types::DcId;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -124,13 +126,15 @@ mod tests {
             dc: DcId::new("chengdu-1").unwrap(),
             control: vec![],
             members: BTreeMap::new(),
+            identity: TestAuthority::default().identity("dc/chengdu-1/agent"),
             data: PathBuf::new(),
             program: PathBuf::new(),
         };
         let shared = Arc::new(Shared {
             options,
             servers: vec![],
-            client: reqwest::Client::new(),
+            client: plain_http_client().build().unwrap(),
+            promises: plain_http_client().build().unwrap(),
             metrics: crate::host::Metrics::new(),
             handles: Mutex::default(),
             instances: tokio::sync::Mutex::default(),

@@ -83,7 +83,7 @@ async fn status(keeper: &Keeper, what: &str, wanted: impl Fn(&Status) -> bool) -
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    dujiang_identity::plain_http_client().build().unwrap()
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn what_was_started_but_not_recorded_is_ended() {
 async fn a_kept_process_comes_back_and_outlives_its_keeper() {
     let dir = folder();
     let spec = spec(dir.path(), "sleep 1000");
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = dujiang_identity::plain_http_client().build().unwrap();
     let keeper = Keeper::start(spec.clone(), client.clone());
     until("the start", || keeper.status().ready).await;
     let first = keeper.status();
@@ -119,7 +119,7 @@ async fn readiness_is_what_the_url_says() {
     let address = free_address();
     let mut spec = spec(dir.path(), "sleep 1000");
     spec.ready = Some(format!("http://{address}/readyz"));
-    let keeper = Keeper::start(spec, reqwest::Client::builder().no_proxy().build().unwrap());
+    let keeper = Keeper::start(spec, dujiang_identity::plain_http_client().build().unwrap());
     until("a note", || keeper.status().note.contains("cannot be reached")).await;
     assert!(!keeper.status().ready && keeper.status().pid.is_some());
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();

@@ -19,7 +19,8 @@ const THREADS: usize = 2;
 SIGTERM stops everything of the data center in order: gateway and applications first, then databases.
 
 Example:
-  dujiang agent --dc chengdu-1 --control http://127.0.1.1:7000 --data /var/lib/dujiang")]
+  dujiang agent --dc chengdu-1 --control https://127.0.1.1:7000 --data /var/lib/dujiang \\
+    --identity /var/lib/dujiang/dc/chengdu-1/identity/agent.pem")]
 pub struct Args {
     /// The data center
     #[arg(long)]
@@ -39,7 +40,8 @@ fn member(text: &str) -> Result<(DcId, IpAddr), String> {
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
     let control = context.required_controls()?;
-    let options = Options::new(args.dc.clone(), control, context.data().to_owned());
+    let identity = context.required_identity()?;
+    let options = Options::new(args.dc.clone(), control, context.data().to_owned(), identity);
     let mut options = options.map_err(|e| Failure::because("cannot tell which program this is", &e))?;
     options.members = args.members.iter().cloned().collect();
     context.block_on_threads(THREADS, async {

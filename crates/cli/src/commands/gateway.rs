@@ -16,8 +16,9 @@ use crate::logging;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  dujiang gateway --dc chengdu-1 --control http://127.0.1.1:7000 --listen 127.0.11.1:8080 --mesh 127.0.11.1:7200 \\
-    --admin 127.0.11.1:7201 --threads 1 --cache routing.json")]
+  dujiang gateway --dc chengdu-1 --control https://127.0.1.1:7000 --listen 127.0.11.1:8080 --mesh 127.0.11.1:7200 \\
+    --admin 127.0.11.1:7201 --threads 1 --cache routing.json \\
+    --identity gateway.pem")]
 pub struct Args {
     /// The data center
     #[arg(long)]
@@ -67,7 +68,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         admin: args.admin,
         threads: usize::from(args.threads),
         access_log: args.access_log.0.clone(),
-        ..Options::new(args.dc.clone(), args.cache.clone())
+        ..Options::new(args.dc.clone(), context.required_identity()?, args.cache.clone())
     };
     dujiang_gateway::run(options).map_err(|e| Failure::because("the gateway cannot run", &e))
 }

@@ -100,7 +100,7 @@ fn runs_already(options: &Options, context: &Context, format: Format) -> Result<
             );
         }
     }
-    let client = Client::new(&running.control)?;
+    let client = Client::new(&running.control, &context.operator()?)?;
     let status = context.block_on(client.get("/v1/status"))?;
     match format {
         Format::Json => output::json(&status),

@@ -56,11 +56,11 @@ impl Manifest {
     /// URLs of the control servers; that of `near` first, if it has one.
     pub fn control_urls(&self, near: Option<&DcId>) -> Vec<String> {
         if let ControlPlane::One(address) = self.control {
-            return vec![format!("http://{address}")];
+            return vec![format!("https://{address}")];
         }
         let mut dcs: Vec<_> = self.data_centers.iter().collect();
         dcs.sort_by_key(|(dc, _)| Some(*dc) != near);
-        dcs.into_iter().map(|(_, spec)| format!("http://{}", spec.control_address())).collect()
+        dcs.into_iter().map(|(_, spec)| format!("https://{}", spec.control_address())).collect()
     }
 
     /// Reads and judges a file. Returns the manifest with the text it was read from.

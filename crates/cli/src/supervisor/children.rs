@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dujiang_agent::IdentityFolder;
 use dujiang_agent::process::{Keeper, Process, Spec};
+use dujiang_identity::{Expect, Identity, Name, Role, http_client};
 use dujiang_types::DcId;
 use futures_util::future::join_all;
 
@@ -32,6 +34,7 @@ pub struct Children {
     folder: Folder,
     program: PathBuf,
     build: String,
+    /// For control servers.
     http: reqwest::Client,
     control: Option<Keeper>,
     agents: BTreeMap<DcId, Agent>,
@@ -46,11 +49,13 @@ enum Agent {
 
 impl Children {
     /// Nothing is started yet.
-    pub fn new(folder: &Folder) -> Result<Self, Failure> {
+    pub fn new(folder: &Folder, identity: &Identity) -> Result<Self, Failure> {
         let program =
             std::env::current_exe().map_err(|e| Failure::because("cannot tell which program this is", &e))?;
         let build = build_of(&program);
-        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http_client(identity, Expect::roles(&[Role::Control]))
+            .map_err(|e| Failure::because("the supervisor's identity cannot be used", &e))?
+            .build();
         Ok(Self {
             folder: folder.clone(),
             program,
@@ -67,7 +72,7 @@ impl Children {
         let args = ["control".to_owned(), "--listen".to_owned(), listen.to_string()];
         let mut spec = self.spec("control", args.into(), BTreeMap::new());
         spec.log = data.join("log/control.log");
-        spec.ready = Some(format!("http://{listen}/readyz"));
+        spec.ready = Some(format!("https://{listen}/readyz"));
         self.control = Some(Keeper::start(spec, self.http.clone()));
     }
 
@@ -76,6 +81,10 @@ impl Children {
         for dc in manifest.data_centers.keys() {
             let control = manifest.control_urls(Some(dc)).join(",");
             let mut args = ["agent", "--dc", dc.as_str(), "--control", &control].map(str::to_owned).to_vec();
+            let platform = &manifest.platform;
+            let identity =
+                IdentityFolder::of(self.folder.path(), dc).file(&Name::in_dc(platform, dc, Role::Agent));
+            args.extend(["--identity".to_owned(), identity.display().to_string()]);
             if manifest.control == ControlPlane::Everywhere {
                 let members = manifest.data_centers.iter();
                 let members = members.map(|(dc, spec)| format!("--member={dc}={}", spec.main_host()));

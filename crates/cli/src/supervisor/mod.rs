@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod folder;
+pub mod identities;
 pub mod payment;
 pub mod ports;
 pub mod processes;
@@ -20,6 +21,7 @@ use tokio::time::sleep;
 
 use self::children::{Children, POWER_LOOK_EVERY};
 use self::folder::{Folder, Lock};
+use self::identities::Issuer;
 use self::report::{Reporter, Summary};
 use crate::client::Client;
 use crate::commands::version::VERSION;
@@ -180,6 +182,7 @@ enum Never {}
 struct Supervisor {
     folder: Folder,
     manifest: Manifest,
+    issuer: Issuer,
     client: Client,
     /// Everything here runs on one thread; never borrowed over an await.
     children: RefCell<Children>,
@@ -188,9 +191,13 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(folder: Folder, manifest: Manifest, lock: Lock) -> Result<Self, Failure> {
-        let children = Children::new(&folder)?;
-        let client = Client::new(&manifest.control_urls(None))?;
-        Ok(Self { folder, manifest, client, children: RefCell::new(children), _lock: lock })
+        let issuer = Issuer::prepare(&folder, &manifest)?;
+        issuer.renew_operator()?;
+        issuer.start_agents(&folder, &manifest)?;
+        let identity = issuer.own()?;
+        let children = Children::new(&folder, &identity)?;
+        let client = Client::new(&manifest.control_urls(None), &identity)?;
+        Ok(Self { folder, manifest, issuer, client, children: RefCell::new(children), _lock: lock })
     }
 
     /// Starts everything and keeps it running. Returns only if the platform cannot be started at all.
@@ -210,6 +217,14 @@ impl Supervisor {
                 self.children.borrow_mut().obey_power();
             }
         };
+        let renew = async {
+            loop {
+                sleep(identities::LOOK_EVERY).await;
+                if let Err(failure) = self.issuer.renew_operator() {
+                    tracing::error!(why = failure.message(), "the operator's identity is not renewed");
+                }
+            }
+        };
         let serve = async {
             match self.wait_until_serving(reporter).await {
                 Ok(()) => reporter.serving(&self.pay(began).await),
@@ -219,6 +234,7 @@ impl Supervisor {
         };
         tokio::select! {
             never = power => Ok(never),
+            never = renew => Ok(never),
             never = serve => Ok(never),
         }
     }

@@ -47,7 +47,7 @@ pub struct Payment {
 pub async fn first(manifest: &Manifest, gateway: &str) -> Result<Option<Payment>, Failure> {
     let bank = AppId::new(BANK).ok().filter(|bank| manifest.applications.contains_key(bank));
     let (Some(_), Ok(currency)) = (bank, Currency::try_from("CNY".to_owned())) else { return Ok(None) };
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build();
+    let http = dujiang_identity::plain_http_client().timeout(ANSWER_TIMEOUT).build();
     let http = http.map_err(|e| Failure::because("cannot make an HTTP client", &e))?;
     let bank = Bank { http, gateway: gateway.to_owned(), currency };
     let from = bank.open(PAYER).await?;

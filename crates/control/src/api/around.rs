@@ -30,7 +30,10 @@ pub(super) async fn account(State(app): State<App>, request: Request, next: Next
     let status = response.status().as_u16();
     let seconds = began.elapsed().as_secs_f64();
     let ms = began.elapsed().as_millis();
-    let frequent = route.ends_with("/report") || !route.starts_with("/v1/") || route == "/v1/status";
+    let frequent = route.ends_with("/report")
+        || route == "/v1/identities"
+        || !route.starts_with("/v1/")
+        || route == "/v1/status";
     if frequent && response.status().is_success() {
         tracing::debug!(%method, path, status, ms, "request");
     } else {
@@ -54,9 +57,11 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Only the server that leads takes what changes something. Reports are for all of them.
+/// Only the server that leads takes what changes something. Reports are for all of them, and certificates are written
+/// nowhere.
 pub(super) async fn leader_writes(State(app): State<App>, request: Request, next: Next) -> Response {
-    let reads = request.method().is_safe() || request.uri().path().ends_with("/report");
+    let path = request.uri().path();
+    let reads = request.method().is_safe() || path.ends_with("/report") || path == "/v1/identities";
     if reads || app.shared.leader.leads().is_some() {
         next.run(request).await
     } else {

@@ -2,7 +2,9 @@
 
 mod around;
 mod body;
+mod caller;
 mod evidence;
+mod identities;
 mod operations;
 mod operator;
 mod platform;
@@ -53,6 +55,7 @@ pub(crate) struct App {
         (name = "evidence", description = "Signed reports of what happened"),
         (name = "agents", description = "Reports of agents, leases of primaries"),
         (name = "gateways", description = "Routing table, reports of gateways"),
+        (name = "identities", description = "Certificates of a data center's processes"),
     ),
     components(schemas(resources::AnyResource, resources::AnySpec, UnitSpec, UnitStatus, OperationSpec, OperationStatus,
         DataCenterSpec, ApplicationSpec, Empty, watch::Snapshot, watch::Deleted, Kind, Problem))
@@ -78,6 +81,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(routing::watch))
         .routes(routes!(reports::agent))
         .routes(routes!(reports::gateway))
+        .routes(routes!(identities::certify))
 }
 
 /// Everything the control plane serves.
@@ -91,6 +95,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .fallback(around::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), around::leader_writes))
         .layer(middleware::from_fn(around::to_the_end))
+        .layer(middleware::from_fn(caller::authorize))
         .layer(middleware::from_fn(around::as_problem))
         .layer(middleware::from_fn_with_state(app.clone(), around::account))
         .with_state(app)

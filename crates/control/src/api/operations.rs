@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::body::Json;
-use super::operator::operator;
+use super::operator::Operator;
 use super::resources::answer;
 use crate::controller::Sight;
 use crate::error::{ApiError, ApiResult};
@@ -38,7 +38,8 @@ const UNIT_PART_MAX: usize = 40;
 pub struct ForcePromote {
     /// The data center whose replica is to be promoted.
     pub to: DcId,
-    /// Who orders it.
+    /// Who orders it: filled in from the identity of who asks.
+    #[serde(default)]
     pub asked_by: String,
 }
 
@@ -50,10 +51,12 @@ pub struct ForcePromote {
     (status = 422, body = Problem)))]
 pub(super) async fn create(
     State(app): State<App>,
+    Operator(asked_by): Operator,
     headers: HeaderMap,
     Json(mut spec): Json<OperationSpec>,
 ) -> ApiResult<Response> {
-    spec.asked_by = operator(&spec.asked_by)?;
+    // Who asks is who the certificate says, whatever the request says.
+    spec.asked_by = asked_by;
     let key = idempotency_key(&headers)?;
     let Work::Move { unit, to } = &spec.work else {
         return Err(ApiError::new(
@@ -129,10 +132,11 @@ fn replay(first: &Operation, spec: &OperationSpec) -> ApiResult<Response> {
     (status = 412, body = Problem)))]
 pub(super) async fn force_promote(
     State(app): State<App>,
+    Operator(asked_by): Operator,
     Path(name): Path<String>,
     Json(order): Json<ForcePromote>,
 ) -> ApiResult<Response> {
-    operator(&order.asked_by)?;
+    let order = ForcePromote { asked_by, ..order };
     let unit = unit_of(&name)?;
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);

@@ -1,15 +1,25 @@
-//! Who asks. Everything that must know a person's name asks here.
+//! Who asks. Everything that must know a person's name asks here: a handler that takes an [`Operator`] is for operators
+//! only, and knows which one by their certificate.
 
-use crate::error::{ApiError, ApiResult};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use dujiang_identity::{Name, Peer, Role};
+use dujiang_types::Code;
 
-/// Longest name of who asks.
-const NAME_LEN_MAX: usize = 100;
+use crate::error::ApiError;
 
-/// The operator who sent a request. The name is the one that is claimed in it.
-pub(super) fn operator(claimed: &str) -> ApiResult<String> {
-    let name = claimed.trim();
-    if name.is_empty() || name.len() > NAME_LEN_MAX {
-        return Err(ApiError::invalid(format!("asked_by: 1 to {NAME_LEN_MAX} bytes saying who asks")));
+/// The name of the operator who asks, as their certificate says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Operator(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let peer = parts.extensions.get::<Peer>();
+        let operator = peer.map(|peer| &peer.name).filter(|name| name.role() == Role::Operator);
+        let name = operator.and_then(Name::within_role);
+        name.map(|name| Self(name.to_owned()))
+            .ok_or_else(|| ApiError::new(Code::Forbidden, "only an operator may do this"))
     }
-    Ok(name.to_owned())
 }

@@ -5,33 +5,22 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use dujiang_types::unit::Unit;
 use dujiang_types::{Code, Problem};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::App;
-use super::body::Json;
 use super::operations::{unit_of, unit_record};
-use super::operator::operator;
+use super::operator::Operator;
 use super::resources::answer;
 use crate::error::{ApiError, ApiResult};
 
-/// Who asks.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-pub(super) struct AllowFailover {
-    /// Who has looked at the unit.
-    asked_by: String,
-}
-
 /// Lets a unit fail over again at once although it has done so a short while ago: its failovers are counted anew.
-#[utoipa::path(post, path = "/v1/units/{name}/allow-failover", tag = "operations", request_body = AllowFailover,
+#[utoipa::path(post, path = "/v1/units/{name}/allow-failover", tag = "operations",
     params(("name" = String, Path,)), responses((status = 200, body = Unit), (status = 400, body = Problem),
     (status = 404, body = Problem), (status = 412, body = Problem)))]
 pub(super) async fn allow_failover(
     State(app): State<App>,
+    Operator(asked_by): Operator,
     Path(name): Path<String>,
-    Json(order): Json<AllowFailover>,
 ) -> ApiResult<Response> {
-    let asked_by = operator(&order.asked_by)?;
     let unit = unit_of(&name)?;
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);

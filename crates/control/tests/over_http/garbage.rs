@@ -6,7 +6,6 @@ use dujiang_types::Code;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::plane::{DEADLINE, Plane, data_center, problem, unit};
 
@@ -125,7 +124,7 @@ async fn bodies_are_bounded_and_typed() {
 
 /// Sends bytes and returns all that comes back until the server closes or the time is over.
 async fn raw(plane: &Plane, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(plane.address()).await.unwrap();
+    let mut stream = plane.connect().await;
     // The server may answer and close before it has taken everything.
     drop(stream.write_all(bytes).await);
     let mut answer = Vec::new();
@@ -172,7 +171,7 @@ async fn a_reader_that_stalls_is_cut_off() {
     // Large enough that a few changes fill the buffers of the connection.
     body["labels"] = (0..60).map(|n| (format!("{n}{}", "k".repeat(200)), json!("v".repeat(250)))).collect();
     plane.put("/v1/datacenters/a", &body).await;
-    let mut stalled = TcpStream::connect(plane.address()).await.unwrap();
+    let mut stalled = plane.connect().await;
     stalled.write_all(b"GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let metric = async |name: &str| -> u64 {
         let text = plane.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();

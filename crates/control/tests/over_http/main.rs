@@ -7,6 +7,7 @@ mod description;
 mod etcd;
 mod evidence;
 mod garbage;
+mod identity;
 mod plane;
 mod resources;
 mod sse;

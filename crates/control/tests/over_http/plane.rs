@@ -1,16 +1,21 @@
 //! A control plane over a store in a temporary folder, and everything around it played by the test.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dujiang_control::{Control, Signing};
+use dujiang_control::{Control, Signing, Trust};
 use dujiang_evidence::{Signer, Suite};
+use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::{Connector, Expect, Role, http_client};
 use dujiang_store::Store;
 use dujiang_types::Problem;
 use dujiang_unit::Timing;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// Far more than anything here takes, even on a machine that is busy with other things.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,7 +45,11 @@ pub(crate) struct Plane {
     store: String,
     /// Holds the store's file, if it is one.
     _folder: Option<tempfile::TempDir>,
+    pub(crate) ca: TestAuthority,
+    /// An operator's.
     pub(crate) client: reqwest::Client,
+    /// Others' by their paths.
+    clients: Arc<Mutex<BTreeMap<String, reqwest::Client>>>,
 }
 
 impl Plane {
@@ -52,8 +61,9 @@ impl Plane {
     }
 
     pub(crate) async fn over(store: String, folder: Option<tempfile::TempDir>) -> Self {
-        let client = reqwest::Client::builder().timeout(DEADLINE).build().unwrap();
-        let mut plane = Self { control: None, store, _folder: folder, client };
+        let ca = TestAuthority::default();
+        let client = client_as(&ca, "operator/tester");
+        let mut plane = Self { control: None, store, _folder: folder, ca, client, clients: Arc::default() };
         plane.revive().await;
         plane
     }
@@ -104,14 +114,17 @@ impl Plane {
     async fn start_beside(&mut self, name: &str) {
         let listen = "127.0.0.1:0".parse().unwrap();
         let store = self.open_store().await;
-        self.control =
-            Some(Control::start(store, name.to_owned(), listen, timing(), signing()).await.unwrap());
+        let (authority, store_authority) = (self.ca.authority(), TestAuthority::default().authority());
+        let trust = Trust { identity: self.ca.identity("control"), authority, store_authority };
+        let started = Control::start(store, name.to_owned(), listen, timing(), signing(), trust).await;
+        self.control = Some(started.unwrap());
     }
 
     /// Another control plane over the same store.
     pub(crate) async fn another(&self, name: &str) -> Self {
-        let (store, client) = (self.store.clone(), self.client.clone());
-        let mut plane = Self { control: None, store, _folder: None, client };
+        let (store, ca, client) = (self.store.clone(), self.ca.clone(), self.client.clone());
+        let clients = Arc::clone(&self.clients);
+        let mut plane = Self { control: None, store, _folder: None, ca, client, clients };
         plane.start_beside(name).await;
         plane
     }
@@ -137,12 +150,36 @@ impl Plane {
         self.control.as_ref().unwrap().address()
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
+    /// A connection of an operator, to say on it whatever a test likes.
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
+        let identity = self.ca.identity("operator/tester");
+        let connector = Connector::new(&identity, Expect::roles(&[Role::Control])).unwrap();
+        let stream = TcpStream::connect(self.address()).await.unwrap();
+        connector.connect(self.address().ip(), stream).await.unwrap()
     }
 
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address())
+    }
+
+    /// A request of whoever it is for: agents and gateways report for themselves, the rest is an operator's.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path))
+        let words: Vec<&str> = path.split('/').collect();
+        match words.as_slice() {
+            ["", "v1", "agents", dc, "report"] => self.request_as(&format!("dc/{dc}/agent"), method, path),
+            ["", "v1", "gateways", dc, "report"] => {
+                self.request_as(&format!("dc/{dc}/gateway"), method, path)
+            }
+            ["", "v1", "identities"] => self.request_as("dc/a/agent", method, path),
+            _ => self.client.request(method, self.url(path)),
+        }
+    }
+
+    /// A request of somebody.
+    pub(crate) fn request_as(&self, who: &str, method: Method, path: &str) -> RequestBuilder {
+        let mut clients = self.clients.lock().unwrap();
+        let client = clients.entry(who.to_owned()).or_insert_with(|| client_as(&self.ca, who));
+        client.request(method, self.url(path))
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -165,6 +202,12 @@ impl Plane {
         assert!(status.is_success(), "{path}: {body}");
         body
     }
+}
+
+/// A client of the control plane with an identity.
+pub(crate) fn client_as(ca: &TestAuthority, who: &str) -> reqwest::Client {
+    let client = http_client(&ca.identity(who), Expect::roles(&[Role::Control])).unwrap();
+    client.timeout(DEADLINE).build().unwrap()
 }
 
 /// The problem in a response, after checking that it is one in every respect.

@@ -325,6 +325,12 @@ async fn the_admin_listener_takes_garbage_too() {
             assert!(answer.status >= 400);
         }
     }
-    let ready = reqwest::get(format!("http://{admin}/readyz")).await.unwrap();
+    let ready = dujiang_identity::plain_http_client()
+        .build()
+        .unwrap()
+        .get(format!("http://{admin}/readyz"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(ready.status(), 200);
 }

@@ -172,7 +172,13 @@ async fn it_serves_on_when_control_dies_and_starts_from_its_cache() {
     let mut client = Raw::connect(world.clients()).await;
     world.follows(Revision(5)).await;
     assert_eq!(client.ask(&get("/x", "c1")).await.status, 200);
-    let ready = reqwest::get(format!("http://{}/readyz", world.gateway().addresses().admin)).await.unwrap();
+    let ready = dujiang_identity::plain_http_client()
+        .build()
+        .unwrap()
+        .get(format!("http://{}/readyz", world.gateway().addresses().admin))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(ready.status(), 200);
     // Control is back with something new; an older table than ours would be ignored.
     let back = Control::start_at(control, table(4, &[])).await;
@@ -190,14 +196,38 @@ async fn it_serves_on_when_control_dies_and_starts_from_its_cache() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_table_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = dujiang_gateway::Options::new(dc("a"), folder.path().join("routing.json"));
-    options.control = vec!["http://127.0.0.1:9".to_owned()];
+    let mut options = dujiang_gateway::Options::new(
+        dc("a"),
+        crate::support::authority().identity("dc/a/gateway"),
+        folder.path().join("routing.json"),
+    );
+    options.control = vec!["https://127.0.0.1:9".to_owned()];
     let gateway = dujiang_gateway::Gateway::start(options).unwrap();
     let mut client = Raw::connect(gateway.addresses().clients).await;
     assert_eq!(client.ask(&get("/x", "c1")).await.code(), Some(Code::UnitUnavailable));
     let admin = gateway.addresses().admin;
-    assert_eq!(reqwest::get(format!("http://{admin}/healthz")).await.unwrap().status(), 200);
-    assert_eq!(reqwest::get(format!("http://{admin}/readyz")).await.unwrap().status(), 503);
+    assert_eq!(
+        dujiang_identity::plain_http_client()
+            .build()
+            .unwrap()
+            .get(format!("http://{admin}/healthz"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    assert_eq!(
+        dujiang_identity::plain_http_client()
+            .build()
+            .unwrap()
+            .get(format!("http://{admin}/readyz"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        503
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +236,12 @@ async fn with_a_cache_it_serves_without_ever_having_heard_of_control() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("routing.json");
     std::fs::write(&cache, serde_json::to_vec(&table(3, &[instance.address])).unwrap()).unwrap();
-    let gateway = dujiang_gateway::Gateway::start(dujiang_gateway::Options::new(dc("a"), cache)).unwrap();
+    let gateway = dujiang_gateway::Gateway::start(dujiang_gateway::Options::new(
+        dc("a"),
+        crate::support::authority().identity("dc/a/gateway"),
+        cache,
+    ))
+    .unwrap();
     until("it follows the cache", || gateway.table_version() == Revision(3)).await;
     let mut client = Raw::connect(gateway.addresses().clients).await;
     for _ in 0..10 {
@@ -220,7 +255,7 @@ async fn a_second_control_server_takes_over() {
     let mut second = None;
     let mut world = World::start_with(table(1, &[instance.address]), |options| {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        options.control.push(format!("http://{port}/"));
+        options.control.push(format!("https://{port}/"));
         second = Some(port);
     })
     .await;

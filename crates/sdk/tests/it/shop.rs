@@ -161,7 +161,7 @@ impl Instance {
     }
 
     async fn call_once(&self, method: &str, path: &str, key: &str) -> (u16, bool, Value) {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = dujiang_identity::plain_http_client().build().unwrap();
         let request = http.request(method.parse().unwrap(), format!("http://{}{path}", self.address));
         let request = request.header("dujiang-unit", "unit-1").header("dujiang-epoch", 1);
         let response = request.header("idempotency-key", key).send().await.unwrap();

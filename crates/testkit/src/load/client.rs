@@ -50,10 +50,9 @@ impl Client {
         if gateways.is_empty() || units.is_empty() {
             return Err(LoadError::Options("at least one gateway and one unit are needed".to_owned()));
         }
-        let http = reqwest::Client::builder()
+        let http = dujiang_identity::plain_http_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(patience.answer)
-            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(LoadError::Http)?;

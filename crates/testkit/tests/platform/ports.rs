@@ -58,9 +58,10 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// True if it speaks HTTP.
+    /// True if it speaks HTTP to everybody. Others do so only with those who show an identity; what they make of
+    /// garbage then is tested with their crates.
     pub(crate) fn is_http(&self) -> bool {
-        self.server != Server::Database
+        !matches!(self.server, Server::Database | Server::Control)
     }
 }
 

@@ -59,7 +59,6 @@ impl Slow {
 /// The head of a request with a body that the server would take, without the empty line at its end.
 pub(crate) fn head(port: &Port, length: usize) -> String {
     let line = match port.server {
-        Server::Control => "POST /v1/operations",
         Server::Agent => "POST /v1/promises",
         _ => "PUT /v1/customers/slow",
     };

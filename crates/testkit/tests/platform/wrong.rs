@@ -63,7 +63,7 @@ pub(crate) async fn requests(cluster: &Cluster, load: &Load) {
     let accounts = accounts(cluster, load);
     let (from, to) = (&accounts[0], &accounts[1]);
     let good = payment(to, "1", "CNY");
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build().unwrap();
+    let http = dujiang_identity::plain_http_client().timeout(ANSWER_TIMEOUT).build().unwrap();
     let mut misjudged = Vec::new();
     for gateway in &cluster.platform().unwrap().gateways {
         for (number, wrong) in payments(from, to).into_iter().enumerate() {

@@ -63,7 +63,7 @@ impl Bank {
             .unwrap();
         self.child = Some(child);
         let url = format!("http://{}/readyz", self.address);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = dujiang_identity::plain_http_client().build().unwrap();
         until("the bank is ready", || async {
             http.get(&url).send().await.ok().filter(|answer| answer.status().is_success())
         })

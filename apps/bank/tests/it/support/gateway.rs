@@ -77,7 +77,7 @@ impl Gateway {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = dujiang_identity::plain_http_client().build().unwrap();
         let router = Router::new().fallback(forward).with_state((Arc::clone(&shared), http.clone()));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { caller: Caller { address, http }, shared, task }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use dujiang_identity::{Acceptor, Expect, Role};
 use dujiang_routing::RoutingTable;
 use dujiang_types::api::GatewayReportRequest;
 use dujiang_types::report::GatewayReport;
@@ -19,6 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+
+use super::authority;
 
 pub(crate) struct Control {
     address: SocketAddr,
@@ -40,7 +43,9 @@ impl Control {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State { table: watch::Sender::new(table), reports: Mutex::default() });
-        let task = tokio::spawn(serve(listener, state.clone()));
+        let acceptor =
+            Acceptor::new(&authority().identity("control"), Expect::roles(&[Role::Gateway])).unwrap();
+        let task = tokio::spawn(serve(listener, acceptor, state.clone()));
         Self { address, state, task }
     }
 
@@ -49,7 +54,7 @@ impl Control {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("https://{}", self.address)
     }
 
     pub(crate) fn publish(&self, table: RoutingTable) {
@@ -67,12 +72,13 @@ impl Control {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
+async fn serve(listener: TcpListener, acceptor: Acceptor, state: Arc<State>) {
     let mut connections = JoinSet::new(); // ended with this task
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let state = state.clone();
+        let (state, acceptor) = (state.clone(), acceptor.clone());
         connections.spawn(async move {
+            let Ok((stream, _)) = acceptor.accept(stream).await else { return };
             let service = service_fn(move |request| answer(request, state.clone()));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });

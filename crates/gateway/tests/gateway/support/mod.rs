@@ -5,9 +5,11 @@ pub(crate) mod instance;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dujiang_gateway::{Gateway, Options};
+use dujiang_identity::testing::TestAuthority;
 use dujiang_routing::table::ApplicationRoute;
 use dujiang_routing::{Mode, RoutingTable, UnitRoute, slot_of};
 use dujiang_types::platform::{KeyForm, KeySource, RouteRule};
@@ -20,6 +22,12 @@ pub(crate) use instance::{Act, Instance};
 
 /// Longest time anything here may take; reaching it is a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The authority of everybody in these tests.
+pub(crate) fn authority() -> &'static TestAuthority {
+    static AUTHORITY: OnceLock<TestAuthority> = OnceLock::new();
+    AUTHORITY.get_or_init(TestAuthority::default)
+}
 
 pub(crate) fn dc(name: &str) -> DcId {
     DcId::new(name).unwrap()
@@ -95,7 +103,8 @@ impl World {
     pub(crate) async fn start_with(table: RoutingTable, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let control = Control::start(table.clone()).await;
-        let mut options = Options::new(dc("a"), folder.path().join("routing.json"));
+        let mut options =
+            Options::new(dc("a"), authority().identity("dc/a/gateway"), folder.path().join("routing.json"));
         options.control = vec![control.url()];
         options.threads = 2;
         change(&mut options);
@@ -126,8 +135,13 @@ impl World {
 
     /// The metric's value, summed over its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text =
-            reqwest::get(format!("http://{}/metrics", self.gateway().addresses().admin)).await.unwrap();
+        let text = dujiang_identity::plain_http_client()
+            .build()
+            .unwrap()
+            .get(format!("http://{}/metrics", self.gateway().addresses().admin))
+            .send()
+            .await
+            .unwrap();
         let text = text.text().await.unwrap();
         let lines = text
             .lines()

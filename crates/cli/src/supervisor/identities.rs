@@ -1,0 +1,95 @@
+//! The first identities of a platform: what has the authorities' keys makes them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dujiang_agent::IdentityFolder;
+use dujiang_identity::{Authority, Bundle, Error, Identity, Name, Policy, Role};
+use dujiang_types::platform::DataCenterSpec;
+
+use super::folder::Folder;
+use crate::asked_by;
+use crate::failure::Failure;
+use crate::manifest::Manifest;
+
+/// Between two looks at the operator's identity, which is renewed as long as the platform runs.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Under which name the supervisor puts what the manifest says.
+const SUPERVISOR: &str = "supervisor";
+
+/// Makes identities.
+#[derive(Debug)]
+pub struct Issuer {
+    authority: Arc<Authority>,
+    operator: Name,
+    operator_file: PathBuf,
+}
+
+/// The identity of whoever runs the platform from a folder: the command line's, unless it names another one.
+pub fn operator_file(data: &Path) -> PathBuf {
+    data.join("operator.pem")
+}
+
+impl Issuer {
+    /// Makes the authorities if there are none yet.
+    pub fn prepare(folder: &Folder, manifest: &Manifest) -> Result<Self, Failure> {
+        let made = || {
+            let authorities = dujiang_identity::Folder::of(folder.path());
+            authorities.prepare(&manifest.platform, Policy::default())?;
+            let authority = Arc::new(authorities.platform()?);
+            let operator = Name::operator(authority.platform(), &asked_by::as_name(&asked_by::me()))?;
+            Ok(Self { authority, operator, operator_file: operator_file(folder.path()) })
+        };
+        made().map_err(|error: Error| Failure::because("the platform's authority cannot be used", &error))
+    }
+
+    /// The supervisor's own.
+    pub fn own(&self) -> Result<Identity, Failure> {
+        let own = || {
+            let name = Name::operator(self.authority.platform(), SUPERVISOR)?;
+            Identity::of_authority(Arc::clone(&self.authority), &name, &[])
+        };
+        own().map_err(|error| Failure::because("the supervisor's identity cannot be made", &error))
+    }
+
+    /// Every agent's, unless it has one that holds; from then on it renews it itself.
+    pub fn start_agents(&self, folder: &Folder, manifest: &Manifest) -> Result<(), Failure> {
+        let failed =
+            |error: &dyn std::error::Error| Failure::because("an agent's identity cannot be written", error);
+        for (dc, spec) in &manifest.data_centers {
+            let identities = IdentityFolder::of(folder.path(), dc);
+            identities.make().map_err(|error| failed(&error))?;
+            let name = Name::in_dc(self.authority.platform(), dc, Role::Agent);
+            self.renew(&name, spec, &identities.file(&name)).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// The operator's, if it is due.
+    pub fn renew_operator(&self) -> Result<(), Failure> {
+        let renewed = (|| {
+            if is_due(&self.operator_file, &self.operator) {
+                self.authority.issue(&self.operator, &[])?.write(&self.operator_file)?;
+            }
+            Ok(())
+        })();
+        renewed.map_err(|error: Error| Failure::because("the operator's identity cannot be written", &error))
+    }
+
+    fn renew(&self, name: &Name, dc: &DataCenterSpec, file: &Path) -> Result<(), Error> {
+        if !is_due(file, name) {
+            return Ok(());
+        }
+        let addresses = [dc.main_host(), dc.network.host(DataCenterSpec::HOST_APPS)];
+        self.authority.issue(name, &addresses)?.write(file)
+    }
+}
+
+fn is_due(file: &Path, name: &Name) -> bool {
+    let holds = || -> Result<bool, Error> {
+        let bundle = Bundle::read(file)?;
+        Ok(bundle.name()? == *name && bundle.renew_at()? > SystemTime::now())
+    };
+    !holds().unwrap_or(false)
+}

@@ -1,0 +1,61 @@
+//! Whom one end of a connection takes the other for.
+
+use dujiang_types::DcId;
+
+use crate::name::{Name, Role};
+
+/// The identities one accepts at the other end. The platform is always one's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expect {
+    roles: Vec<Role>,
+    dc: Option<DcId>,
+}
+
+impl Expect {
+    /// Anyone of the platform.
+    pub fn anyone() -> Self {
+        Self::roles(Role::ALL)
+    }
+
+    /// These roles, wherever they are.
+    pub fn roles(roles: &[Role]) -> Self {
+        Self { roles: roles.to_vec(), dc: None }
+    }
+
+    /// What belongs to a data center must belong to this one.
+    #[must_use]
+    pub fn within(mut self, dc: &DcId) -> Self {
+        self.dc = Some(dc.clone());
+        self
+    }
+
+    /// Why this is someone else, if it is.
+    pub(crate) fn refuses(&self, own: &Name, peer: &Name) -> Option<String> {
+        if peer.platform() != own.platform() {
+            return Some(format!("{peer} is of another platform"));
+        }
+        if !self.roles.contains(&peer.role()) {
+            return Some(format!("{peer} has no business here"));
+        }
+        let elsewhere = |dc: &DcId| peer.dc().is_some_and(|of_peer| of_peer != dc);
+        self.dc.as_ref().filter(|dc| elsewhere(dc)).map(|dc| format!("{peer} is not of {dc}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platform_role_and_data_center_all_count() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let own = name("spiffe://p/dc/a/gateway");
+        let here = Expect::roles(&[Role::Gateway, Role::Operator]).within(&DcId::new("a").unwrap());
+        let refuses = |peer| here.refuses(&own, &name(peer));
+        assert_eq!(refuses("spiffe://p/dc/a/gateway"), None);
+        assert_eq!(refuses("spiffe://p/operator/zhang"), None);
+        assert!(refuses("spiffe://p/dc/b/gateway").is_some());
+        assert!(refuses("spiffe://p/dc/a/agent").is_some());
+        assert!(refuses("spiffe://q/dc/a/gateway").is_some());
+    }
+}
