@@ -104,6 +104,7 @@ fn operation(operation: &Operation) -> [Cell; 7] {
     let (work, unit, places) = match &operation.spec.work {
         Work::Move { unit, to } => ("move", unit, format!("to {to}")),
         Work::Failover { unit, from } => ("failover", unit, format!("from {from}")),
+        Work::ForcePromote { unit, to } => ("force-promote", unit, format!("to {to}")),
     };
     let last = operation.status.steps.last();
     [
@@ -120,6 +121,7 @@ fn operation(operation: &Operation) -> [Cell; 7] {
 /// How far an operation is, as a cell.
 pub fn state(state: OperationState) -> Cell {
     match state {
+        OperationState::Awaiting => Cell::new("awaits approval", Tone::Busy),
         OperationState::Pending => Cell::new("pending", Tone::Busy),
         OperationState::Running => Cell::new("running", Tone::Busy),
         OperationState::Succeeded => Cell::new("succeeded", Tone::Good),

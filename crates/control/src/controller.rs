@@ -187,7 +187,7 @@ fn created(effect: &Effect) -> Option<Operation> {
         labels: BTreeMap::new(),
         revision: Revision(0),
         spec: OperationSpec { work, asked_by: ASKED_BY.to_owned() },
-        status: OperationStatus { state: effect.state, steps: Vec::new() },
+        status: OperationStatus { state: effect.state, steps: Vec::new(), approval: None },
     })
 }
 

@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-pub use api::{EvidenceLine, EvidenceList, ForcePromote};
+pub use api::{EvidenceLine, EvidenceList};
 pub use error::Error;
 pub use evidence::Signing;
 pub use status::Status;

@@ -93,7 +93,8 @@ impl Records {
 
 /// True for an operation that is not over.
 pub(crate) fn at_work(operation: &Operation) -> bool {
-    matches!(operation.status.state, OperationState::Pending | OperationState::Running)
+    use OperationState::{Awaiting, Pending, Running};
+    matches!(operation.status.state, Awaiting | Pending | Running)
 }
 
 /// The kind and name in a store key.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dujiang_store::{Entry, resources};
 use dujiang_types::Kind;
-use dujiang_types::operation::Operation;
+use dujiang_types::operation::{Operation, OperationState, Step};
+use jiff::Timestamp;
 
 use crate::error::chain;
 use crate::evidence;
@@ -18,6 +19,27 @@ const OVER_MAX: usize = 2_000;
 /// How often they are counted: a unit whose every election fails adds a few in this time.
 const PERIOD: Duration = Duration::from_secs(60);
 
+/// Ends requests that nobody approved in time.
+async fn expire(shared: &Shared) -> dujiang_store::Result<()> {
+    let records = shared.records();
+    let now = Timestamp::now();
+    for operation in records.operations.values() {
+        let late = operation.status.approval.as_ref().filter(|approval| now >= approval.expires_at);
+        let Some(approval) = late.filter(|_| operation.status.state == OperationState::Awaiting) else {
+            continue;
+        };
+        let reason = format!("nobody approved it until {:.0}", approval.expires_at);
+        let unit = records.units.get(operation.spec.work.unit());
+        let epoch = unit.map(|unit| unit.status.epoch).unwrap_or_default();
+        let mut operation = operation.clone();
+        operation.status.state = OperationState::Failed;
+        operation.status.steps.push(Step { name: "expired".to_owned(), at: now, epoch, reason });
+        // A conflict means that it was approved at the last moment.
+        let _ = shared.resources.save(operation).await?;
+    }
+    Ok(())
+}
+
 /// Deletes the oldest, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(PERIOD);
@@ -26,6 +48,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tick.tick().await;
         if shared.leader.leads().is_none() {
             continue;
+        }
+        if let Err(error) = expire(&shared).await {
+            tracing::warn!(error = chain(&error), "requests that are too late could not be ended");
         }
         if let Err(error) = prune(&shared, OVER_MAX).await {
             tracing::warn!(error = chain(&error), "old operations could not be deleted");
@@ -74,7 +99,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             revision: Revision(0),
             spec: OperationSpec { work, asked_by: "tester".to_owned() },
-            status: OperationStatus { state, steps: Vec::new() },
+            status: OperationStatus { state, steps: Vec::new(), approval: None },
         };
         Entry {
             key: Kind::Operation.key(&operation.name),

@@ -332,7 +332,7 @@ impl World {
                 work: Work::Move { unit: unit_id(unit), to },
                 asked_by: "operator".to_owned(),
             },
-            status: OperationStatus { state: OperationState::Pending, steps: Vec::new() },
+            status: OperationStatus { state: OperationState::Pending, steps: Vec::new(), approval: None },
         });
     }
 }
@@ -352,7 +352,7 @@ fn apply(store: &mut Store, id: &str, create: Option<Work>, state: OperationStat
             labels: BTreeMap::new(),
             revision: store.revision,
             spec,
-            status: OperationStatus { state, steps: Vec::new() },
+            status: OperationStatus { state, steps: Vec::new(), approval: None },
         });
         Some(store.operations.len() - 1)
     });

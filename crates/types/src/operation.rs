@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::exposure::Missing;
 use crate::{DcId, Epoch, Resource, UnitId};
 
 /// An operation's record.
@@ -36,13 +37,21 @@ pub enum Work {
         /// Its home before.
         from: DcId,
     },
+    /// Promote a replica although it cannot be proven that it holds every acknowledged commit. Needs two operators.
+    #[serde(rename = "force-promote")]
+    ForcePromote {
+        /// The unit.
+        unit: UnitId,
+        /// The data center whose replica is to be promoted.
+        to: DcId,
+    },
 }
 
 impl Work {
     /// The unit it is about.
     pub fn unit(&self) -> &UnitId {
         match self {
-            Self::Move { unit, .. } | Self::Failover { unit, .. } => unit,
+            Self::Move { unit, .. } | Self::Failover { unit, .. } | Self::ForcePromote { unit, .. } => unit,
         }
     }
 }
@@ -51,6 +60,8 @@ impl Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationState {
+    /// Waits for the approval of a second operator.
+    Awaiting,
     /// Not begun.
     Pending,
     /// At work.
@@ -68,6 +79,22 @@ pub struct OperationStatus {
     pub state: OperationState,
     /// What happened, oldest first.
     pub steps: Vec<Step>,
+    /// The approval it needs, or had; `None` for work that needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// The approval of a second operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Approval {
+    /// What may be missing, as it was known when the work was asked for.
+    pub missing: Missing,
+    /// Until when it may be given (wall clock).
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Who gave it; never who asked for the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// One step of an operation.

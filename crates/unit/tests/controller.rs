@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dujiang_types::exposure::{Behind, Exposure, Host, Meter};
 use dujiang_types::operation::{Operation, OperationSpec, OperationState, OperationStatus, Work};
@@ -10,7 +10,7 @@ use dujiang_types::report::{DataState, GatewayReport, ReplicaReport, ReplicaStat
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
 use dujiang_types::{AppId, DcId, Epoch, Kind, Lsn, OperationId, Position, Revision, Tri, UnitId};
 use dujiang_unit::Timing;
-use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide, refusal};
+use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide, force, forcible, refusal};
 use dujiang_unit::exposure::{DURABILITY_KEPT, Progress, exposure};
 use dujiang_unit::safety::{FLAPPING_WINDOW_S, MOVES_MAX, Refusal, Rule, Serving, Surroundings};
 use jiff::Timestamp;
@@ -195,6 +195,10 @@ impl Bench {
         refusal(&self.view(), &dc(to))
     }
 
+    fn forcible(&self, to: &str) -> Result<String, Refusal> {
+        forcible(&self.view(), &dc(to))
+    }
+
     fn exposed(&self, progress: &Progress) -> Exposure {
         exposure(&self.view(), progress)
     }
@@ -232,7 +236,7 @@ impl Bench {
             labels: BTreeMap::new(),
             revision: Revision(1),
             spec: OperationSpec { work, asked_by: "li".to_owned() },
-            status: OperationStatus { state: OperationState::Pending, steps: Vec::new() },
+            status: OperationStatus { state: OperationState::Pending, steps: Vec::new(), approval: None },
         });
     }
 
@@ -477,19 +481,80 @@ fn a_promotion_that_never_happened_owes_nothing() {
     assert_eq!(change.status.claims, vec![claim(1, "a", &["b", "c"]), claim(3, "a", &[])]);
 }
 
-#[test]
-fn an_operator_can_force_what_cannot_be_proven() {
+/// A unit whose home and one of its two other replicas are lost.
+fn unprovable() -> Bench {
     let mut bench = Bench::serving();
-    bench.passes(60_000, &["a", "b"]);
-    bench.keeps("cannot be proven");
-    bench.unit.status = dujiang_unit::controller::force(&bench.unit, &dc("c")).unwrap();
-    bench.changes(&Phase::Electing);
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms + 1, &["a", "b"]);
+    bench.keeps("nothing-lost: a is not heard and its lease has run out, but a failover cannot be proven");
+    bench
+}
+
+fn ordered() -> Bench {
+    let mut bench = unprovable();
+    let operation = OperationId::new("force-1").unwrap();
+    bench.unit.status = force(&bench.unit, &dc("c"), operation);
+    bench
+}
+
+#[test]
+fn operators_can_force_what_cannot_be_proven() {
+    let mut bench = ordered();
+    let change = bench.changes(&Phase::Electing);
+    // The operation that ordered it tells the whole story.
+    let told =
+        |change: &Change| change.operations.iter().map(|o| (o.id.to_string(), o.state)).collect::<Vec<_>>();
+    assert_eq!(told(&change), [("force-1".to_owned(), OperationState::Running)]);
     bench.hears("c", detached(2, None, at(2, 80)));
     let change = bench.changes(&Phase::Promoting { from: dc("a") });
-    assert_eq!((change.status.home, change.status.forced), (dc("c"), None));
-    assert_eq!(change.status.claims.len(), 1);
-    let unknown: BTreeSet<_> = change.status.claims[0].set.members.clone();
-    assert!(unknown.is_empty(), "nobody is known to follow yet");
+    assert_eq!((change.status.home.clone(), change.status.forced.clone()), (dc("c"), None));
+    assert_eq!(change.status.claims, vec![claim(2, "c", &[])], "what was claimed before is given up");
+    assert_eq!(told(&change), [("force-1".to_owned(), OperationState::Running)]);
+}
+
+#[test]
+fn an_order_is_void_once_the_home_serves_and_whoever_has_everything_is_preferred() {
+    let mut bench = ordered();
+    bench.hears("a", primary(1, &set(&["b", "c"], 1), &["b", "c"]));
+    bench.memory.last_grant_ms = bench.now_ms;
+    let change = bench.changes(&Phase::Serving);
+    assert_eq!((change.status.forced, change.operations[0].state), (None, OperationState::Failed));
+    bench.keeps("serving");
+    // The other member is back in time: nothing is lost, and the claims stay.
+    let mut bench = ordered();
+    bench.changes(&Phase::Electing);
+    bench.hears("b", detached(2, None, at(2, 90)));
+    bench.hears("c", detached(2, None, at(2, 80)));
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!((change.status.home.as_str(), change.status.claims.len()), ("b", 2));
+}
+
+#[test]
+fn without_anything_to_force_it_is_refused() {
+    let why = |bench: &Bench, to: &str| bench.forcible(to).map_err(|refusal| refusal.to_string());
+    let mut bench = unprovable();
+    assert!(why(&bench, "c").unwrap().contains("may be missing: needs a, or 1 more of b"));
+    assert!(why(&bench, "b").unwrap_err().starts_with("target-ready: b is not heard"));
+    assert!(why(&bench, "a").unwrap_err().starts_with("target-ready"));
+    bench.reports.get_mut(&dc("c")).unwrap().report.promised_ms = 100;
+    assert!(why(&bench, "c").unwrap_err().starts_with("one-home: a is not heard, but"));
+    let calm = Bench::serving();
+    assert!(why(&calm, "c").unwrap_err().starts_with("one-home: a is heard"));
+    let mut provable = Bench::serving();
+    provable.passes(10_000, &["a"]);
+    assert_eq!(
+        why(&provable, "c").unwrap_err(),
+        "nothing-lost: there is nothing to force: b takes over by itself"
+    );
+    assert!(why(&ordered(), "c").unwrap_err().starts_with("one-operation"));
+}
+
+#[test]
+fn a_promotion_whose_winner_is_lost_can_be_forced_too() {
+    let mut bench = Bench::promoting();
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms + 1, &["a", "b"]);
+    bench.keeps("is being promoted");
+    bench.unit.status = force(&bench.unit, &dc("c"), OperationId::new("force-1").unwrap());
+    bench.changes(&Phase::Electing);
 }
 
 #[test]

@@ -5,13 +5,13 @@
 
 pub mod agent;
 pub mod apply;
+pub mod approve;
 pub mod completion;
 pub mod control;
 pub mod delete;
 pub mod down;
 pub mod drill;
 pub mod evidence;
-pub mod force_promote;
 pub mod gateway;
 pub mod get;
 pub mod guard;

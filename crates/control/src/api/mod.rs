@@ -4,6 +4,7 @@ mod around;
 mod body;
 mod caller;
 mod evidence;
+mod forced;
 mod identities;
 mod operations;
 mod operator;
@@ -28,7 +29,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use evidence::{EvidenceLine, EvidenceList};
-pub use operations::ForcePromote;
 pub(crate) use stream::Hangup;
 
 use crate::state::Shared;
@@ -74,7 +74,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(resources::list))
         .routes(routes!(resources::get, resources::put, resources::delete))
         .routes(routes!(operations::create, resources::list_operations))
-        .routes(routes!(operations::force_promote))
+        .routes(routes!(forced::approve))
         .routes(routes!(steadiness::allow_failover))
         .routes(routes!(watch::watch))
         .routes(routes!(routing::table))

@@ -33,6 +33,9 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
     let (kind, subject) = match &operation.spec.work {
         Work::Move { unit, to } => (Kind::Move, format!("move of {unit} to {to}")),
         Work::Failover { unit, from } => (Kind::Failover, format!("failover of {unit} from {from}")),
+        Work::ForcePromote { unit, to } => {
+            (Kind::Failover, format!("promotion of {unit} in {to} without proof"))
+        }
     };
     // A failover begins when the home was last heard, not when that was noticed.
     let began = match kind {
@@ -58,7 +61,7 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         ended,
         written: now,
         asked_by: operation.spec.asked_by.clone(),
-        approved_by: Vec::new(),
+        approved_by: operation.status.approval.iter().filter_map(|approval| approval.by.clone()).collect(),
         units: vec![part(operation, kind, began, seen)],
         rules: rules(kind, steps),
         figures: Vec::new(),
@@ -241,8 +244,11 @@ mod tests {
             epoch: Epoch(epoch),
             reason: format!("because of {name}"),
         };
-        let status =
-            OperationStatus { state: OperationState::Succeeded, steps: steps.iter().map(step).collect() };
+        let status = OperationStatus {
+            state: OperationState::Succeeded,
+            steps: steps.iter().map(step).collect(),
+            approval: None,
+        };
         Resource {
             kind: dujiang_types::Kind::Operation,
             name: "op-1".to_owned(),

@@ -186,7 +186,7 @@ async fn of_operation(
     let home = record.filter(|record| Some(record.status.epoch) == epoch).map(|record| record.status.home);
     let from = match &operation.spec.work {
         Work::Failover { from, .. } => Some(from.clone()),
-        Work::Move { .. } => left(&operation),
+        Work::Move { .. } | Work::ForcePromote { .. } => left(&operation),
     };
     let seen = {
         let observed = shared.observed();

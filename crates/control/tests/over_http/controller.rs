@@ -104,10 +104,20 @@ async fn a_stopped_primary_is_replaced_at_once() {
 async fn what_cannot_be_proven_waits_for_an_operator_who_is_on_record() {
     let plane = Plane::with_platform().await;
     let mut world = serving(&plane).await;
-    let order = json!({"to": "b", "asked_by": "tester"});
-    let path = format!("/v1/units/{UNIT}/force-promote");
-    let refused = plane.request(Method::POST, &path).json(&order).send().await.unwrap();
-    assert_eq!(problem(refused).await.code, Code::Refused, "the home serves");
+    // Whoever the request says has asked: what counts is the certificate.
+    let ask = async |to: &str, by: &str| {
+        let work = json!({"name": "force-promote", "unit": UNIT, "to": to});
+        let spec = json!({"work": work, "asked_by": "somebody else"});
+        let request = plane.request_as(&format!("operator/{by}"), Method::POST, "/v1/operations");
+        request.json(&spec).send().await.unwrap()
+    };
+    let approve = async |name: &str, by: &str| {
+        let path = format!("/v1/operations/{name}/approve");
+        plane.request_as(&format!("operator/{by}"), Method::POST, &path).send().await.unwrap()
+    };
+    let refused = problem(ask("b", "li").await).await;
+    assert_eq!(refused.code, Code::Refused, "the home serves");
+    assert!(refused.detail.starts_with("one-home: a is heard"), "{refused}");
 
     // Two data centers at once: b alone cannot know whether c had more.
     world.alive = [dc("b")].into();
@@ -125,12 +135,37 @@ async fn what_cannot_be_proven_waits_for_an_operator_who_is_on_record() {
     assert!(!view.replicas[&dc("c")].known && view.replicas[&dc("b")].known);
     assert!(!status.agents[&dc("a")].known);
 
-    let forced = plane.request(Method::POST, &path).json(&order).send().await.unwrap();
-    assert_eq!(forced.status(), 200, "{}", forced.text().await.unwrap());
+    let detail = problem(ask("c", "li").await).await.detail;
+    assert!(detail.starts_with("target-ready: c is not heard"), "{detail}");
+    let asked = ask("b", "li").await;
+    assert_eq!(asked.status(), 201, "{}", asked.text().await.unwrap());
+    let asked: Operation = asked.json().await.unwrap();
+    let approval = asked.status.approval.as_ref().unwrap();
+    assert_eq!((asked.status.state, &approval.missing.to), (OperationState::Awaiting, &dc("b")));
+    assert!(approval.missing.reason.contains("may be missing"), "{approval:?}");
+    world.tick(&plane).await;
+    assert_eq!(problem(ask("b", "wang").await).await.code, Code::Refused, "one request at a time");
+    let own = problem(approve(&asked.name, "li").await).await;
+    assert!(own.detail.contains("another operator"), "{own}");
+    let home = operations(&plane).await;
+    assert!(home.iter().all(|o| o.status.state != OperationState::Running), "nothing has begun");
+    world.tick(&plane).await;
+    let approved = approve(&asked.name, "wang").await;
+    assert_eq!(approved.status(), 200, "{}", approved.text().await.unwrap());
+    assert_eq!(
+        problem(approve(&asked.name, "zhao").await).await.code,
+        Code::Refused,
+        "it is approved already"
+    );
     let unit = world.until(&plane, "forced", |u| u.status.home == dc("b")).await;
     assert_eq!(unit.status.forced, None, "the order is used up");
-    let text = serde_json::to_string(&operations(&plane).await).unwrap();
-    assert!(text.contains("without proof"), "{text}");
+    let operation = operations(&plane).await.into_iter().find(|o| o.name == asked.name).unwrap();
+    assert_eq!(
+        (operation.spec.asked_by.as_str(), operation.status.approval.unwrap().by.as_deref()),
+        ("li", Some("wang"))
+    );
+    let text = serde_json::to_string(&operation.status.steps).unwrap();
+    assert!(text.contains("approved by wang") && text.contains("without proof"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,7 @@ async fn what_is_not_there_is_a_problem_too() {
     };
     assert_eq!(ask(Method::GET, "/").await.code, Code::RouteUnknown);
     assert_eq!(ask(Method::GET, "/v2/units").await.code, Code::RouteUnknown);
-    assert_eq!(ask(Method::GET, "/v1/units/unit-1/force-promote").await.code, Code::MethodNotAllowed);
+    assert_eq!(ask(Method::GET, "/v1/units/unit-1/allow-failover").await.code, Code::MethodNotAllowed);
     assert_eq!(ask(Method::PATCH, "/v1/units/unit-1").await.code, Code::MethodNotAllowed);
     assert_eq!(ask(Method::POST, "/healthz").await.code, Code::MethodNotAllowed);
     assert_eq!(ask(Method::GET, "/v1/units/%FF").await.code, Code::RequestInvalid);

@@ -55,7 +55,7 @@ async fn wrong_documents_are_refused_everywhere() {
         (Method::PUT, "/v1/applications/x"),
         (Method::PUT, "/v1/units/x"),
         (Method::POST, "/v1/operations"),
-        (Method::POST, "/v1/units/unit-1/force-promote"),
+        (Method::POST, "/v1/operations/move-1/approve"),
         (Method::POST, "/v1/agents/a/report"),
         (Method::POST, "/v1/gateways/a/report"),
     ];

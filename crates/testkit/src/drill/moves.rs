@@ -145,7 +145,7 @@ async fn carry_out(control: &Control, unit: &UnitId, to: &DcId) -> Result<(), Dr
             match operation.status.state {
                 OperationState::Succeeded => return Ok(()),
                 OperationState::Failed => return Err(failed(why())),
-                OperationState::Pending | OperationState::Running => {}
+                OperationState::Awaiting | OperationState::Pending | OperationState::Running => {}
             }
         }
         if Instant::now() > deadline {

@@ -8,20 +8,51 @@ use dujiang_types::unit::{Claim, Phase, Unit, UnitStatus};
 use dujiang_types::{DcId, OperationId, Position, Revision, UnitId};
 
 use super::change::{Decision, change, keep};
-use super::promotion::promote;
+use super::promotion::{Proof, promote};
 use super::view::{Memory, View, surely_not_primary};
 use crate::election::{Detached, complete, winner};
 use crate::safety::{Refusal, Rule, failover_capacity, flapping, refuse};
 
-/// Orders the promotion of `to` without proof. Only an operator may ask for this.
-pub fn force(unit: &Unit, to: &DcId) -> Result<UnitStatus, String> {
-    if !unit.spec.replicas.contains(to) {
-        return Err(format!("{to} holds no replica of the unit"));
+/// Whether there is something to force: why the platform itself does not promote anybody, or why it must not be forced
+/// to promote `to`.
+pub fn forcible(view: &View, to: &DcId) -> Result<String, Refusal> {
+    let (spec, status) = (&view.unit.spec, &view.unit.status);
+    let home = &status.home;
+    let refused = |rule, why: String| Err(refuse(rule, why));
+    if !spec.replicas.contains(to) || to == home {
+        return refused(
+            Rule::TargetReady,
+            format!("{to} holds no other replica of the unit than its home's"),
+        );
     }
-    if unit.status.phase != Phase::Electing && unit.status.phase != Phase::Serving {
-        return Err(format!("the unit is {}; force is for a unit whose home is lost", unit.status.phase));
+    if matches!(status.phase, Phase::Forming | Phase::Sealing { .. }) {
+        return refused(Rule::OneOperation, format!("the unit is {}", status.phase));
     }
-    Ok(UnitStatus { forced: Some(to.clone()), ..unit.status.clone() })
+    if status.forced.is_some() {
+        return refused(Rule::OneOperation, "a promotion without proof is ordered already".to_owned());
+    }
+    if view.fresh(home).is_some() {
+        return refused(Rule::OneHome, format!("{home} is heard; its own data is complete"));
+    }
+    if view.promised_ms() > 0 {
+        return refused(Rule::OneHome, format!("{home} is not heard, but other replicas vouch for it"));
+    }
+    match view.fresh(to).map(|report| &report.data) {
+        Some(DataState::Present { .. }) => {}
+        Some(DataState::Absent) => return refused(Rule::TargetReady, format!("{to} has no data")),
+        None => return refused(Rule::TargetReady, format!("{to} is not heard")),
+    }
+    match provable(view) {
+        Ok(other) => {
+            refused(Rule::NothingLost, format!("there is nothing to force: {other} takes over by itself"))
+        }
+        Err(missing) => Ok(missing),
+    }
+}
+
+/// The record with the order to promote `to` without proof, given by an operation that two operators stand behind.
+pub fn force(unit: &Unit, to: &DcId, operation: OperationId) -> UnitStatus {
+    UnitStatus { forced: Some(to.clone()), operation: Some(operation), ..unit.status.clone() }
 }
 
 /// Where a failover now would go without asking anyone; if it would not, why. By what is known now: the election
@@ -77,7 +108,9 @@ pub(super) fn lost_home(view: &View, memory: &Memory) -> Option<Decision> {
 pub(super) fn fail_over(view: &View, reason: String) -> Decision {
     let mut before = view.unit.status.clone();
     let epoch = before.epoch.next();
-    let at_work = before.operation.take();
+    // The operation that ordered a promotion without proof goes on; whatever else was at work is over.
+    let ordered = before.operation.clone().filter(|_| before.forced.is_some());
+    let at_work = before.operation.take().filter(|_| ordered.is_none());
     let status = UnitStatus { epoch, phase: Phase::Electing, ..before };
     let from = status.home.clone();
     let mut change = change(view, status, reason);
@@ -86,7 +119,10 @@ pub(super) fn fail_over(view: &View, reason: String) -> Decision {
     if let Some(id) = at_work {
         change = change.note(id, None, OperationState::Failed);
     }
-    if let (Some(unit), Some(id)) = (unit, id) {
+    if let Some(id) = ordered {
+        change.status.operation = Some(id.clone());
+        change = change.note(id, None, OperationState::Running);
+    } else if let (Some(unit), Some(id)) = (unit, id) {
         change.status.operation = Some(id.clone());
         change = change.note(id, Some(Work::Failover { unit, from }), OperationState::Running);
     }
@@ -103,15 +139,14 @@ pub(super) fn elect(view: &View, memory: &Memory) -> Decision {
     let detached = view.detached();
     let reachable: BTreeSet<DcId> =
         view.unit.spec.replicas.iter().filter(|dc| view.fresh(dc).is_some()).cloned().collect();
-    if let Some(forced) =
-        status.forced.as_ref().filter(|dc| detached.contains_key(*dc) && reachable.contains(*dc))
-    {
-        return promote(view, forced, format!("an operator ordered {forced} to be promoted without proof"));
-    }
+    // Whoever is proven to hold everything is promoted, also if something else was ordered meanwhile.
+    let ordered =
+        status.forced.as_ref().filter(|dc| detached.contains_key(*dc) && reachable.contains(*dc)).cloned();
     let unfit: Vec<Refusal> = reachable.iter().filter_map(|dc| failover_capacity(view, dc)).collect();
     let fit = reachable.into_iter().filter(|dc| failover_capacity(view, dc).is_none()).collect();
     let found = match (winner(&owed(view, &detached), &detached, &fit, home), unfit.first()) {
         (Ok(Some(found)), _) => found,
+        (Ok(None) | Err(_), _) if ordered.is_some() => return promote_unproven(view, ordered),
         (Ok(None), Some(refusal)) => return keep(refusal.to_string()),
         (Ok(None), None) => {
             let why = "every commit is accounted for, but who holds them all is not reachable";
@@ -126,7 +161,31 @@ pub(super) fn elect(view: &View, memory: &Memory) -> Decision {
     }
     let position = detached[&found].position;
     let reason = format!("{found} holds every acknowledged commit (log to {position})");
-    promote(view, &found, reason)
+    promote(view, &found, reason, Proof::Complete)
+}
+
+fn promote_unproven(view: &View, ordered: Option<DcId>) -> Decision {
+    match ordered {
+        Some(to) => {
+            let reason = format!("two operators ordered {to} to be promoted without proof");
+            promote(view, &to, reason, Proof::Waived)
+        }
+        None => refused(Rule::NothingLost, "nobody is ordered to be promoted"),
+    }
+}
+
+/// An order that was not carried out before the home was heard again must not lie in wait for its next loss.
+pub(super) fn void_order(view: &View) -> Option<Decision> {
+    let status = &view.unit.status;
+    if status.forced.is_none() || view.home_standbys().is_none() {
+        return None;
+    }
+    let reason = format!("{} is heard again; nothing is forced", status.home);
+    let mut change = change(view, UnitStatus { forced: None, ..status.clone() }, reason);
+    change.status.since = status.since;
+    change = change.go_on(OperationState::Failed);
+    change.status.operation = None;
+    Some(change.decide())
 }
 
 fn refused(rule: Rule, why: impl Into<String>) -> Decision {

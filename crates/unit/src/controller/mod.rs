@@ -14,13 +14,13 @@ mod view;
 use dujiang_types::unit::Phase;
 
 pub use change::{Change, Decision, Effect};
-pub use failover::{force, provable};
+pub use failover::{force, forcible, provable};
 pub use moves::refusal;
 pub use view::{Memory, Seen, View};
 
 use crate::exposure::note_durability;
 use change::keep;
-use failover::{elect, lost_home};
+use failover::{elect, lost_home, void_order};
 use moves::{begin_move, hold, seal};
 use promotion::{ended, failed_promotion, settle};
 use sync_set::reconfigure;
@@ -46,6 +46,7 @@ fn transition(view: &View, memory: &Memory) -> Decision {
             })
         }
         Phase::Serving => lost_home(view, memory)
+            .or_else(|| void_order(view))
             .or_else(|| reconfigure(view, memory))
             .or_else(|| begin_move(view))
             .unwrap_or_else(|| keep("serving")),

@@ -7,7 +7,7 @@ use dujiang_types::{DcId, OperationId, UnitId};
 
 use super::change::{Change, Decision, Effect, change, keep};
 use super::failover::fail_over;
-use super::promotion::promote;
+use super::promotion::{Proof, promote};
 use super::view::{Memory, View};
 use crate::safety::{self, Refusal, Rule, refuse};
 
@@ -131,7 +131,7 @@ pub(super) fn seal(view: &View, memory: &Memory, to: &DcId) -> Decision {
     });
     if has_all {
         let reason = format!("{to} has replayed the last record of {home} (at {sealed})");
-        return promote(view, to, reason);
+        return promote(view, to, reason, Proof::Complete);
     }
     if overdue {
         return fail_over(

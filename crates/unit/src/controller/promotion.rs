@@ -12,8 +12,17 @@ use super::failover::{fail_over, owed, provable};
 use super::view::{Memory, View, surely_not_primary};
 use crate::safety::note_failover;
 
+/// Whether whoever is promoted is known to hold every acknowledged commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It is.
+    Complete,
+    /// Operators do without: what was claimed before is given up.
+    Waived,
+}
+
 /// → promoting. The claims before stay until the new home has its own sync set confirmed.
-pub(super) fn promote(view: &View, to: &DcId, reason: String) -> Decision {
+pub(super) fn promote(view: &View, to: &DcId, reason: String, proof: Proof) -> Decision {
     let before = view.unit.status.clone();
     // An election has raised the epoch already; a move raises it here.
     let epoch = if before.phase == Phase::Electing { before.epoch } else { before.epoch.next() };
@@ -31,8 +40,10 @@ pub(super) fn promote(view: &View, to: &DcId, reason: String) -> Decision {
             .cloned()
             .collect(),
     };
-    let forced = before.forced.is_some();
-    let mut claims = if forced { Vec::new() } else { owed(view, &view.detached()) };
+    let mut claims = match proof {
+        Proof::Waived => Vec::new(),
+        Proof::Complete => owed(view, &view.detached()),
+    };
     claims.push(Claim { epoch, primary: to.clone(), set: SyncSet { members, need: need(view) } });
     let failed_over = before.phase == Phase::Electing && *to != from;
     let last_failover = if failed_over {
@@ -107,6 +118,6 @@ pub(super) fn failed_promotion(view: &View, memory: &Memory) -> Option<Decision>
             .then(|| fail_over(view, format!("{home} was not promoted in time ({})", report.note)));
     }
     let lapse_ms = memory.last_grant_ms.max(memory.phase_since_ms) + timing.lease_ms + timing.margin_ms;
-    (view.now_ms > lapse_ms && provable(view).is_ok())
+    (view.now_ms > lapse_ms && (status.forced.is_some() || provable(view).is_ok()))
         .then(|| fail_over(view, format!("{home} is not heard and its lease has run out")))
 }

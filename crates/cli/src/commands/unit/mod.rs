@@ -1,13 +1,16 @@
 //! `dujiang unit ...`: what is done to one unit and is no move.
 
 mod allow_failover;
+mod force_promote;
 
 use crate::context::Context;
 use crate::failure::Failure;
 
 /// What is done to one unit and is no move
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  dujiang unit allow-failover unit-1")]
+#[command(
+    after_help = "Examples:\n  dujiang unit allow-failover unit-1\n  dujiang unit force-promote unit-1 --dc guiyang-1 --request"
+)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -16,11 +19,13 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     AllowFailover(allow_failover::Args),
+    ForcePromote(force_promote::Args),
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.command {
         Command::AllowFailover(args) => allow_failover::run(args, context),
+        Command::ForcePromote(args) => force_promote::run(args, context),
     }
 }
