@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The gateway beside HAProxy: same threads, same instance, same requests, runs in turn.
 
-Both route by the header x-customer: slot = crc32 modulo 16384, slots to units by a table. Prints requests/s and the
+Both route by the header x-customer: slot = crc32 modulo 16384, slots to units by a table. Both speak mutual TLS to the instance, and plain HTTP to the clients. Prints requests/s and the
 99th percentile of each, the processor time each spends on a request (the figure that a busy machine disturbs
 least), and the ratios of the medians. Needs: haproxy, wrk, cargo.
 
@@ -42,9 +42,9 @@ frontend clients
     http-request set-header dujiang-epoch 1
     use_backend %[var(txn.unit)]
 backend unit-1
-    server instance 127.0.0.1:{instance}
+    server instance 127.0.0.1:{instance} ssl verify required ca-file {folder}/authority.pem crt {folder}/gateway.pem
 backend unit-2
-    server instance 127.0.0.1:{instance}
+    server instance 127.0.0.1:{instance} ssl verify required ca-file {folder}/authority.pem crt {folder}/gateway.pem
 """
 
 # wrk calls request() for each request; a customer of either unit in turn.
@@ -143,14 +143,15 @@ def main():
         (folder / "units.map").write_text("0:8191 unit-1\n8192:16383 unit-2\n")
         (folder / "wrk.lua").write_text(WRK)
         (folder / "haproxy.cfg").write_text(
-            HAPROXY.format(threads=options.threads, listen=haproxy, map=folder / "units.map", instance=instance))
+            HAPROXY.format(threads=options.threads, listen=haproxy, map=folder / "units.map", instance=instance,
+                           folder=folder))
         start = {
             "gateway": [programs / "serve", f"127.0.0.1:{gateway}", f"127.0.0.1:{instance}", str(options.threads), folder],
             "haproxy": ["haproxy", "-db", "-q", "-f", folder / "haproxy.cfg"],
         }
         ports = {"gateway": gateway, "haproxy": haproxy}
         results = {name: [] for name in start}
-        with running([programs / "upstream", f"127.0.0.1:{instance}"], instance):
+        with running([programs / "upstream", f"127.0.0.1:{instance}", folder], instance):
             for run in range(options.runs):
                 # Who begins changes from run to run, so that a drift of the machine hits both. Each run has processes
                 # of its own: how the kernel places their threads on few cores is luck that lasts as long as they do.

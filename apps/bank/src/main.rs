@@ -23,6 +23,9 @@ struct Args {
     /// File with the platform's secret.
     #[arg(long, value_name = "FILE")]
     secret: PathBuf,
+    /// File with this instance's identity.
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
 }
 
 /// Two are enough: the work is waiting for the database.
@@ -47,7 +50,8 @@ fn main() -> ExitCode {
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let options = Options { listen: args.listen, units: args.units, secret: args.secret };
+    let options =
+        Options { listen: args.listen, units: args.units, secret: args.secret, identity: args.identity };
     let server = Server::bind(Bank, &options).await?;
     tracing::info!(address = %server.address()?, "listening");
     server

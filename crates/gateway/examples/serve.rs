@@ -1,4 +1,5 @@
-//! A gateway with a fixed table, for measuring: two units at home here, one instance, no control server.
+//! A gateway with a fixed table, for measuring: two units at home here, one instance, no control server. Its identity lies
+//! in the folder, where `upstream` has put it.
 //! `serve LISTEN INSTANCE THREADS FOLDER`
 
 use std::collections::BTreeMap;
@@ -6,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 
 use dujiang_gateway::{Options, run};
-use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::Identity;
 use dujiang_routing::table::ApplicationRoute;
 use dujiang_routing::{Mode, RoutingTable, UnitRoute};
 use dujiang_types::platform::{KeyForm, KeySource, RouteRule};
@@ -42,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let cache = Path::new(folder).join("routing.json");
     std::fs::write(&cache, serde_json::to_vec(&table)?)?;
-    let identity = TestAuthority::default().identity("dc/a/gateway");
+    let identity = Identity::from_file(&Path::new(folder).join("gateway.pem"))?;
     let mut options = Options::new(dc, identity, cache);
     options.listen = listen.parse()?;
     options.threads = threads.parse()?;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dujiang_identity::Acceptor;
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
 use dujiang_types::{Code, Problem};
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -24,7 +25,7 @@ const METRICS_MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; c
 const TEXT_MEDIA_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Serves for as long as the gateway runs.
-pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
+pub(crate) async fn serve(listener: TcpListener, acceptor: Acceptor, metrics: Arc<Metrics>) {
     let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -36,8 +37,16 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
                 continue;
             }
         };
-        let metrics = metrics.clone();
+        let (metrics, acceptor) = (metrics.clone(), acceptor.clone());
         tokio::spawn(async move {
+            let _permit = permit;
+            let stream = match acceptor.accept(stream).await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "an admin connection is refused");
+                    return;
+                }
+            };
             let service = service_fn(|request| {
                 let response = answer(&request, &metrics);
                 async { Ok::<_, Infallible>(response) }
@@ -50,7 +59,6 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
             if let Err(error) = served {
                 tracing::debug!(%error, "admin connection ended with an error");
             }
-            drop(permit);
         });
     }
 }

@@ -15,6 +15,7 @@ use dujiang_types::{Code, Problem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio_rustls::server::TlsStream;
 
 use crate::options::Limits;
 use crate::problem;
@@ -168,32 +169,88 @@ impl ClientState {
     }
 }
 
+/// What a client's connection is made of: customers' is plain, other gateways' is not.
+pub(crate) enum ClientStream {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+impl ClientStream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Writes as much as is taken at once.
+    fn try_write(&mut self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        // Whoever does not take it now hears nothing.
+        if Pin::new(&mut *self).poll_write(&mut cx, bytes).is_ready() {
+            let _ = Pin::new(self).poll_flush(&mut cx);
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Secure(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Secure(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
 /// The bytes of a client's connection as hyper sees them.
 pub(crate) struct ClientIo {
     /// Only absent while dropping.
-    stream: Option<TcpStream>,
+    stream: Option<ClientStream>,
     state: Rc<ClientState>,
     /// Our words in place of hyper's bare refusal, and how many of them are written.
     refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, state: Rc<ClientState>) -> Self {
+    pub(crate) fn new(stream: ClientStream, state: Rc<ClientState>) -> Self {
         Self { stream: Some(stream), state, refusal: None }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut ClientStream>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Says that the head took too long, if the client is in the middle of one and listens.
     fn refuse_slow(&mut self) {
         if self.state.phase.get() == Phase::Head
-            && let Some(stream) = &self.stream
+            && let Some(stream) = &mut self.stream
         {
             let mut problem = Problem::new(Code::RequestInvalid, "The request did not arrive in time.");
             problem.status = 408;
-            let _ = stream.try_write(&problem::raw(&problem));
+            stream.try_write(&problem::raw(&problem));
             self.state.linger();
         }
     }
@@ -291,7 +348,7 @@ impl Drop for ClientIo {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take() else { return };
         if self.state.reset.get() {
-            let _ = stream.set_zero_linger();
+            let _ = stream.tcp().set_zero_linger();
         } else if self.state.linger.get() && tokio::runtime::Handle::try_current().is_ok() {
             tokio::task::spawn_local(drain(stream, self.state.clone()));
         }
@@ -299,7 +356,7 @@ impl Drop for ClientIo {
 }
 
 /// Closing a socket with unread bytes resets it, and the client may lose our answer; so the rest is read first.
-async fn drain(mut stream: TcpStream, _counted: Rc<ClientState>) {
+async fn drain(mut stream: ClientStream, _counted: Rc<ClientState>) {
     let rest = async {
         stream.shutdown().await?;
         let mut sink = [0; 4096];

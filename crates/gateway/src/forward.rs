@@ -130,7 +130,7 @@ impl Job<'_> {
             }
         }
         self.worker.counts.upstream_opened.add(1);
-        let opened = Connection::open(target.address, self.worker.limits.connect_max).await;
+        let opened = target.connect(self.worker.limits.connect_max).await;
         let connection = opened.map_err(|error| {
             tracing::debug!(upstream = %target.address, %error, "cannot connect");
             Failed::Unsent

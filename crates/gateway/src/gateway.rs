@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use dujiang_identity::{Expect, Identity, Role, plain_http_client};
+use dujiang_identity::{Acceptor, Connector, Expect, Identity, Role};
 use dujiang_types::Revision;
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::options::{AccessLog, Options};
 use crate::shard::Counts;
 use crate::threads::{self, Event};
-use crate::worker;
+use crate::worker::{self, Peers};
 
 /// A running gateway. Dropping it stops it, as [`stop`](Self::stop) does.
 pub struct Gateway {
@@ -78,21 +78,27 @@ impl Gateway {
         let mut gateway =
             Self { addresses: sockets.addresses, counts, stop, threads: Vec::new(), told, heard };
         let log = gateway.start_log(&options.access_log, threads)?;
+        let peers = Peers {
+            instances: Connector::new(&options.identity, expect_instances(&options.identity))?,
+            gateways: Connector::new(&options.identity, Expect::roles(&[Role::Gateway]))?,
+            mesh: Acceptor::new(&options.identity, Expect::roles(&[Role::Gateway]))?,
+        };
+        let admin = Acceptor::new(&options.identity, Expect::anyone())?;
         let link = Arc::new(Link {
             control: options.control.iter().map(|url| base_url(url)).collect::<Result<_, _>>()?,
-            dc: options.dc,
-            cache: options.cache,
-            client: http_client(&options.identity)?,
-            probe: plain_http_client().connect_timeout(CONNECT_MAX).build().map_err(Error::Client)?,
+            client: http_client(&options.identity, Expect::roles(&[Role::Control]))?,
+            probe: http_client(&options.identity, expect_instances(&options.identity))?,
             table,
             counts: gateway.counts.clone(),
             health: health.clone(),
             current: AtomicUsize::new(0),
             suspicion: watch::Sender::new(0),
+            dc: options.dc,
+            cache: options.cache,
         });
         let (counts, seen) = (gateway.counts.clone(), table_seen.clone());
         let metrics = Arc::new(Metrics { counts, health: health.clone(), table: seen });
-        let beside = threads::beside(link, sockets.admin, metrics, stopped.clone(), &gateway.told)?;
+        let beside = threads::beside(link, (sockets.admin, admin), metrics, stopped.clone(), &gateway.told)?;
         gateway.threads.push(beside);
         let cores = cores::for_each_of(threads);
         for (number, (clients, mesh)) in sockets.clients.into_iter().zip(sockets.mesh).enumerate() {
@@ -101,6 +107,7 @@ impl Gateway {
                 threads,
                 core: cores.get(number).copied(),
                 limits: options.limits.clone(),
+                peers: peers.clone(),
                 table: table_seen.clone(),
                 stop: stopped.clone(),
                 counts: gateway.counts.clone(),
@@ -181,8 +188,17 @@ pub fn run(options: Options) -> Result<(), Error> {
     result
 }
 
-fn http_client(identity: &Identity) -> Result<reqwest::Client, Error> {
-    let client = dujiang_identity::http_client(identity, Expect::roles(&[Role::Control]))?;
+/// Applications of one's own data center.
+fn expect_instances(own: &Identity) -> Expect {
+    let applications = Expect::roles(&[Role::Application]);
+    match own.name().dc() {
+        Some(dc) => applications.within(dc),
+        None => applications,
+    }
+}
+
+fn http_client(identity: &Identity, expect: Expect) -> Result<reqwest::Client, Error> {
+    let client = dujiang_identity::http_client(identity, expect)?;
     client.connect_timeout(CONNECT_MAX).build().map_err(Error::Client)
 }
 

@@ -135,7 +135,7 @@ impl HealthBoard {
 
 /// Asks one instance for its readiness for as long as the board knows it.
 pub(crate) async fn probe(board: Arc<HealthBoard>, client: reqwest::Client, address: SocketAddr) {
-    let url = format!("http://{address}/readyz");
+    let url = format!("https://{address}/readyz");
     while board.contains(address) {
         let health = board.of(address);
         let answer = client.get(&url).timeout(PROBE_MAX).send().await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
+use dujiang_identity::Acceptor;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -75,7 +76,7 @@ pub(crate) fn worker(
 /// Starts the thread beside the traffic: the link to control, the probes, and the admin listener.
 pub(crate) fn beside(
     link: Arc<Link>,
-    admin: TcpListener,
+    (admin, acceptor): (TcpListener, Acceptor),
     metrics: Arc<Metrics>,
     mut stopped: watch::Receiver<bool>,
     told: &Sender<Event>,
@@ -94,7 +95,7 @@ pub(crate) fn beside(
             for server in 0..link.control.len() {
                 tokio::spawn(link.clone().report(server));
             }
-            tokio::spawn(admin::serve(admin, metrics));
+            tokio::spawn(admin::serve(admin, acceptor, metrics));
             let _ = stopped.wait_for(|stopped| *stopped).await; // an error means the same
             drop(link); // kept until here: the workers end when nobody can give them a table any more
         });

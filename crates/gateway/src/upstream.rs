@@ -14,9 +14,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use dujiang_identity::Connector;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::answer::{AnswerError, AnswerHead, take_head};
 use crate::body::{Payload, PayloadError, Streamed};
@@ -29,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// Its health; gateways of other data centers have none, the table says enough.
     pub(crate) health: Option<Arc<Health>>,
+    /// Knows whom to expect there.
+    connector: Connector,
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -38,8 +42,19 @@ struct Idle {
 }
 
 impl Target {
-    pub(crate) fn new(address: SocketAddr, health: Option<Arc<Health>>) -> Self {
-        Self { address, health, idle: RefCell::default() }
+    pub(crate) fn new(address: SocketAddr, health: Option<Arc<Health>>, connector: Connector) -> Self {
+        Self { address, health, connector, idle: RefCell::default() }
+    }
+
+    /// Makes a connection within that time. An error means that nothing was sent.
+    pub(crate) async fn connect(&self, within: Duration) -> io::Result<Connection> {
+        let connecting = async {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            self.connector.connect(self.address.ip(), stream).await
+        };
+        let stream = tokio::time::timeout(within, connecting).await??;
+        Ok(Connection { stream, buffer: BytesMut::new(), reused: false })
     }
 
     /// An idle connection that is not closed, as far as one can know; with `fresh` one that was used just now.
@@ -86,7 +101,7 @@ impl Target {
 
 /// One connection.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     /// Received and not consumed.
     pub(crate) buffer: BytesMut,
     /// True if it has served before: then it may have been closed in the meantime.
@@ -94,16 +109,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes a connection. An error means that nothing was sent.
-    pub(crate) async fn open(address: SocketAddr, within: Duration) -> io::Result<Self> {
-        let stream = tokio::time::timeout(within, TcpStream::connect(address)).await??;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: BytesMut::new(), reused: false })
-    }
-
-    /// True if the other end has neither closed nor said anything.
+    /// True if the other end has neither closed nor said anything. Servers here say nothing of their own accord, not
+    /// even in the protocol below: they send no tickets. A byte taken from under it ends the connection anyway.
     fn is_quiet(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        matches!(self.stream.get_ref().0.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Reads more into the buffer; 0 at the end.
@@ -136,7 +145,7 @@ pub(crate) struct Exchange<'a> {
     out: &'a mut Vec<u8>,
     out_from: usize,
     stream: Option<&'a mut Streamed>,
-    /// Bytes the kernel has taken.
+    /// Bytes the connection has taken: from the first one on some may be on their way.
     pub(crate) sent: u64,
     /// Bytes received or sent so far; changes whenever something moves.
     pub(crate) progress: u64,
@@ -222,6 +231,8 @@ impl<'a> Exchange<'a> {
                 self.sent += wrote as u64;
                 self.progress += wrote as u64;
             }
+            // What was taken may still wait to be written to the socket.
+            ready!(Pin::new(&mut self.connection.stream).poll_flush(cx)).map_err(Broken::Io)?;
             let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
             self.starved = true;
             let data = ready!(stream.poll_data(cx)).map_err(Broken::Payload)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use dujiang_identity::{Acceptor, Connector};
 use dujiang_routing::decision::Compiled;
 use dujiang_routing::{Place, Refusal, Target as RoutingTarget};
 use dujiang_types::api::{HEADER_EPOCH, HEADER_UNIT};
@@ -19,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLogQueue;
 use crate::body::Budget;
-use crate::client::{ClientIo, ClientState};
+use crate::client::{ClientIo, ClientState, ClientStream};
 use crate::health::HealthBoard;
 use crate::hygiene::Vetted;
 use crate::limits::{DRAIN_MAX, HEAD_BYTES_MAX, TICK};
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     /// The core it keeps to, if any.
     pub(crate) core: Option<usize>,
     pub(crate) limits: Limits,
+    pub(crate) peers: Peers,
     pub(crate) threads: usize,
     pub(crate) table: watch::Receiver<Option<Arc<Compiled>>>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -52,9 +54,21 @@ pub(crate) struct Parts {
     pub(crate) log: Option<AccessLogQueue>,
 }
 
+/// Whom a worker talks to, and who talks to it.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    /// To instances.
+    pub(crate) instances: Connector,
+    /// To other gateways.
+    pub(crate) gateways: Connector,
+    /// From other gateways.
+    pub(crate) mesh: Acceptor,
+}
+
 /// A worker thread's state.
 pub(crate) struct Worker {
     pub(crate) limits: Limits,
+    peers: Peers,
     pub(crate) budget: Budget,
     pub(crate) counts: Arc<ThreadCounts>,
     pub(crate) log: Option<AccessLogQueue>,
@@ -123,6 +137,7 @@ impl Worker {
             budget: Budget::new(per_thread(parts.limits.buffered_bytes_max)),
             connections_max: per_thread(parts.limits.connections_max).max(1),
             limits: parts.limits,
+            peers: parts.peers,
             counts: parts.counts.threads[parts.number].clone(),
             log: parts.log,
             changed: Notify::new(),
@@ -205,7 +220,9 @@ impl Worker {
 
     fn reach(&self, address: SocketAddr, instance: bool) -> Rc<Target> {
         let mut targets = self.targets.borrow_mut();
-        let make = || Rc::new(Target::new(address, instance.then(|| self.health.of(address))));
+        let connector = if instance { &self.peers.instances } else { &self.peers.gateways };
+        let health = || instance.then(|| self.health.of(address));
+        let make = || Rc::new(Target::new(address, health(), connector.clone()));
         targets.entry(address).or_insert_with(make).clone()
     }
 
@@ -267,6 +284,18 @@ impl Drop for Served {
 
 async fn serve(served: Served, stream: TcpStream, client: Rc<ClientState>) {
     let worker = served.worker.clone();
+    let stream = if client.mesh {
+        // Cut like an unfinished head if it takes too long.
+        match worker.peers.mesh.accept(stream).await {
+            Ok((stream, _)) => ClientStream::Secure(Box::new(stream)),
+            Err(error) => {
+                tracing::debug!(peer = %client.peer, %error, "a connection is refused");
+                return;
+            }
+        }
+    } else {
+        ClientStream::Plain(stream)
+    };
     let io = TokioIo::new(ClientIo::new(stream, client.clone()));
     let service = service_fn(|request| proxy::serve(worker.clone(), client.clone(), request));
     let served_all = http1::Builder::new()

@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use dujiang_identity::{Acceptor, Expect, Identity, Role};
 use dujiang_types::Code;
 use futures_util::FutureExt;
 use http::header::CONTENT_TYPE;
@@ -24,6 +25,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 use crate::application::Application;
 use crate::background::supervise;
@@ -61,6 +63,8 @@ pub struct Options {
     pub units: PathBuf,
     /// File with the platform's secret.
     pub secret: PathBuf,
+    /// File with the instance's identity.
+    pub identity: PathBuf,
 }
 
 /// Why an instance could not start.
@@ -87,6 +91,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The identity cannot be used.
+    #[error("the identity cannot be used")]
+    Identity(#[from] dujiang_identity::Error),
     /// No HTTP client.
     #[error("cannot make an HTTP client")]
     Client(#[from] reqwest::Error),
@@ -96,6 +103,7 @@ pub enum StartError {
 pub struct Server<A> {
     app: Arc<A>,
     listener: TcpListener,
+    acceptor: Acceptor,
     around: Surroundings,
     http: reqwest::Client,
 }
@@ -109,8 +117,16 @@ impl<A: Application> Server<A> {
         let address = options.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let identity = Identity::from_file(&options.identity)?;
+        // Its data center's gateway, and the agent, which asks whether it is ready.
+        let callers = Expect::roles(&[Role::Gateway, Role::Agent]);
+        let callers = match identity.name().dc() {
+            Some(dc) => callers.within(dc),
+            None => callers,
+        };
+        let acceptor = Acceptor::new(&identity, callers)?;
         let around = Surroundings { units, metrics: Arc::new(Metrics::default()) };
-        Ok(Self { app: Arc::new(app), listener, around, http: http_client()? })
+        Ok(Self { app: Arc::new(app), listener, acceptor, around, http: http_client()? })
     }
 
     /// The address bound.
@@ -125,12 +141,13 @@ impl<A: Application> Server<A> {
         // Dropped with this future, however that ends.
         let mut background = JoinSet::new();
         background.spawn(supervise(self.app, self.around, self.http));
-        accept(self.listener, router, shutdown, &stopping).await;
+        accept(self.listener, self.acceptor, router, shutdown, &stopping).await;
     }
 }
 
 async fn accept(
     listener: TcpListener,
+    acceptor: Acceptor,
     router: Router,
     shutdown: impl Future<Output = ()>,
     stopping: &AtomicBool,
@@ -149,11 +166,14 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = graceful.watch(connection(stream, router.clone()));
+                let (watcher, acceptor, router) = (graceful.watcher(), acceptor.clone(), router.clone());
                 tokio::spawn(async move {
-                    // What goes wrong on a connection is the peer's business; its requests were answered or not.
-                    let _ = connection.await;
-                    drop(permit);
+                    let _permit = permit;
+                    match secured(stream, &acceptor).await {
+                        // What goes wrong on a connection is the peer's business; its requests were answered or not.
+                        Ok(stream) => drop(watcher.watch(connection(stream, router)).await),
+                        Err(error) => tracing::debug!(%error, "a connection is refused"),
+                    }
                 });
             }
             Err(error) => {
@@ -169,14 +189,16 @@ async fn accept(
     }
 }
 
-fn connection(
-    stream: TcpStream,
-    router: Router,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
+async fn secured(stream: TcpStream, acceptor: &Acceptor) -> std::io::Result<TlsStream<TcpStream>> {
     // Answers are small; without this each would wait for the peer's delayed acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "set_nodelay");
-    }
+    stream.set_nodelay(true)?;
+    Ok(acceptor.accept(stream).await?.0)
+}
+
+fn connection(
+    stream: TlsStream<TcpStream>,
+    router: Router,
+) -> http1::Connection<TokioIo<TlsStream<TcpStream>>, TowerToHyperService<Router>> {
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME_MAX)

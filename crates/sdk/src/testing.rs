@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "part of tests")]
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::{Connector, Expect, Role, http_client};
 use dujiang_types::UnitId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 use sha2::Digest;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
+use tokio_rustls::client::TlsStream;
 
 use crate::Secret;
 
@@ -34,6 +39,32 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: 
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The authority of everybody in a test.
+pub fn authority() -> &'static TestAuthority {
+    static AUTHORITY: OnceLock<TestAuthority> = OnceLock::new();
+    AUTHORITY.get_or_init(TestAuthority::default)
+}
+
+/// Writes an instance's identity into the folder, and says where.
+pub fn instance_identity(folder: &Path, application: &str) -> PathBuf {
+    let path = folder.join("identity.pem");
+    authority().bundle(&format!("dc/a/application/{application}")).write(&path).unwrap();
+    path
+}
+
+/// A client of instances, as the gateway of their data center is one.
+pub fn gateway_client() -> reqwest::Client {
+    let gateway = authority().identity("dc/a/gateway");
+    http_client(&gateway, Expect::roles(&[Role::Application])).unwrap().build().unwrap()
+}
+
+/// A connection to an instance, as its gateway makes one.
+pub async fn gateway_stream(address: SocketAddr) -> TlsStream<TcpStream> {
+    let gateway = authority().identity("dc/a/gateway");
+    let connector = Connector::new(&gateway, Expect::roles(&[Role::Application])).unwrap();
+    connector.connect(address.ip(), TcpStream::connect(address).await.unwrap()).await.unwrap()
 }
 
 /// A port that was free a moment ago.

@@ -285,10 +285,8 @@ async fn it_says_how_it_is_and_what_it_offers() {
         }
     }
     let address = world.units[0].bank.address();
-    let metrics = dujiang_identity::plain_http_client()
-        .build()
-        .unwrap()
-        .get(format!("http://{address}/metrics"))
+    let metrics = dujiang_sdk::testing::gateway_client()
+        .get(format!("https://{address}/metrics"))
         .send()
         .await
         .unwrap()
@@ -297,10 +295,8 @@ async fn it_says_how_it_is_and_what_it_offers() {
         .unwrap();
     assert!(metrics.contains("dujiang_app_requests_total{") && metrics.ends_with("# EOF\n"));
     // Without a gateway it does not know the epoch.
-    let direct = dujiang_identity::plain_http_client()
-        .build()
-        .unwrap()
-        .get(format!("http://{address}/v1/accounts/{account}"))
+    let direct = dujiang_sdk::testing::gateway_client()
+        .get(format!("https://{address}/v1/accounts/{account}"))
         .send()
         .await
         .unwrap();

@@ -36,9 +36,9 @@ async fn another_unit_or_slot_is_refused() {
     let a = world.account(0, 100, 0).await;
     let stranger = world.account(1, 0, 0).await;
     let site = &world.units[0];
-    let http = dujiang_identity::plain_http_client().build().unwrap();
+    let http = dujiang_sdk::testing::gateway_client();
     let get = |unit: &'static str, account: String| {
-        let url = format!("http://{}/v1/accounts/{account}", site.bank.address());
+        let url = format!("https://{}/v1/accounts/{account}", site.bank.address());
         let request = http.get(url).header("dujiang-unit", unit).header("dujiang-epoch", 1);
         async { request.send().await.unwrap().json::<serde_json::Value>().await.unwrap() }
     };

@@ -133,7 +133,7 @@ impl Instances {
                 let address = dc.instance_address(&record.spec, number);
                 let identity =
                     self.options.identity_file(&Name::application(platform, &self.options.dc, app));
-                let spec = self.instance(&name, &record.spec, address);
+                let spec = self.instance(&name, &record.spec, address, &identity);
                 wanted.insert(name, Wanted { spec, address, identity });
             }
         }
@@ -158,7 +158,7 @@ impl Instances {
         self.spec(GATEWAY, self.options.program.clone(), args, BTreeMap::new(), admin)
     }
 
-    fn instance(&self, name: &str, app: &ApplicationSpec, address: SocketAddr) -> Spec {
+    fn instance(&self, name: &str, app: &ApplicationSpec, address: SocketAddr, identity: &Path) -> Spec {
         let mut args = vec![
             "--listen".to_owned(),
             address.to_string(),
@@ -166,6 +166,8 @@ impl Instances {
             self.folder.units_file().display().to_string(),
             "--secret".to_owned(),
             self.options.data.join("secret").display().to_string(),
+            "--identity".to_owned(),
+            identity.display().to_string(),
         ];
         args.extend(app.args.iter().cloned());
         self.spec(name, look_up(&app.program, &self.options.program), args, app.env.clone(), address)
@@ -179,7 +181,7 @@ impl Instances {
         mut env: BTreeMap<String, String>,
         ready: SocketAddr,
     ) -> Spec {
-        let spec = self.folder.process(&self.options, name, program, args, format!("http://{ready}/readyz"));
+        let spec = self.folder.process(&self.options, name, program, args, format!("https://{ready}/readyz"));
         env.extend(spec.env);
         Spec { env, ..spec }
     }

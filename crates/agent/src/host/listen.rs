@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use dujiang_identity::{Acceptor, Peer};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 /// Most bytes of a request's head, the least hyper takes: a peer's has some 150.
@@ -38,7 +40,7 @@ pub(super) struct Bounds {
 }
 
 /// Serves for ever. Connections end with it.
-pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
+pub(super) async fn serve(listener: TcpListener, acceptor: Acceptor, router: Router, bounds: Bounds) {
     let permits = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -46,9 +48,9 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds)
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
+                let (router, acceptor) = (router.clone(), acceptor.clone());
                 connections.spawn(async move {
-                    connection(stream, router, bounds).await;
+                    secured(stream, &acceptor, router, bounds).await;
                     drop(permit);
                 });
             }
@@ -60,13 +62,24 @@ pub(super) async fn serve(listener: TcpListener, router: Router, bounds: Bounds)
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, bounds: Bounds) {
+/// Serves only who shows an identity of the platform, and soon.
+async fn secured(stream: TcpStream, acceptor: &Acceptor, router: Router, bounds: Bounds) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
+    match timeout(bounds.head, acceptor.accept(stream)).await {
+        Ok(Ok((stream, peer))) => connection(stream, peer, router, bounds).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection is refused"),
+        Err(_) => tracing::debug!("a connection is cut: its client does not show who it is"),
+    }
+}
+
+async fn connection(stream: TlsStream<TcpStream>, peer: Peer, router: Router, bounds: Bounds) {
     let service = service_fn(|request: Request<Incoming>| {
         let router = router.clone();
-        async { router.oneshot(request.map(Body::new)).await as Result<Response, Infallible> }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        async { router.oneshot(request).await as Result<Response, Infallible> }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(HEAD_BYTES_MAX);

@@ -219,11 +219,16 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let secret = Secret::read(&path).map_err(|source| AgentError::Secret { path, source })?;
     let folder = Folder::make(&options.data, &options.dc)?;
     let programs = Programs::find()?;
-    let client = http_client(&options.identity, Expect::roles(&[Role::Control]))?;
-    let client = client.connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
-    let probe = plain_http_client().connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
+    let to = |expect| -> Result<_, AgentError> {
+        let client = http_client(&options.identity, expect)?;
+        client.connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)
+    };
+    let own = to(Expect::roles(&[Role::Gateway, Role::Application]).within(&options.dc))?;
+    let promises = to(Expect::roles(&[Role::Agent]))?;
+    let client = to(Expect::roles(&[Role::Control]))?;
+    let plain = plain_http_client().connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
     let (sender, known) = watch::channel(Known::default());
-    let member = Member::start(&options, &options.members, &folder, &client, &probe);
+    let member = Member::start(&options, &options.members, &folder, &client, &plain);
     let servers = Server::all(&options.control);
     let watching = tokio::spawn(known::follow(servers.clone(), client.clone(), sender));
     let (renewed, renewals) = watch::channel(0);
@@ -239,7 +244,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         options: options.clone(),
         servers,
         client,
-        promises: probe.clone(),
+        promises,
         metrics: Metrics::new(),
         handles: Mutex::default(),
         instances: tokio::sync::Mutex::default(),
@@ -251,7 +256,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let over = Arc::new(Notify::new());
     let reporter = Reporter::new(shared.clone(), known.clone());
     let reporting = tokio::spawn(report_until(reporter, news, over.clone()));
-    let instances = Instances::new(options, folder.clone(), probe);
+    let instances = Instances::new(options, folder.clone(), own);
     let mut agent = Agent {
         shared,
         known,

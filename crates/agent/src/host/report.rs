@@ -141,7 +141,7 @@ impl Reporter {
         known: &Known,
     ) -> Result<(), String> {
         let spec = &known.data_centers.get(peer).ok_or_else(|| format!("{peer} is not known"))?.spec;
-        let url = format!("http://{}/v1/promises", spec.agent_address());
+        let url = format!("https://{}/v1/promises", spec.agent_address());
         let ask = PromiseRequest { unit: unit.clone(), epoch, dc: self.shared.options.dc.clone(), ttl_ms };
         let answer = self.shared.promises.post(url).timeout(PROMISE_TIMEOUT).json(&ask).send().await;
         let answer = answer.and_then(reqwest::Response::error_for_status);

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use dujiang_identity::{Acceptor, Expect, Peer, Role};
 use dujiang_types::api::PromiseRequest;
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
 use dujiang_types::{Code, Problem};
@@ -39,12 +40,17 @@ struct App {
 
 /// Serves for ever. The address may still be held by an agent that is just ending.
 pub(super) async fn serve(shared: Arc<Shared>, known: watch::Receiver<Known>, address: SocketAddr) {
+    // Promises are for agents; metrics may be read by anyone of the platform.
+    let acceptor = match Acceptor::new(&shared.options.identity, Expect::anyone()) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return tracing::error!(%error, "the agent's identity cannot be used to serve"),
+    };
     let router = router(App { shared, known });
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 tracing::info!(%address, "serving");
-                return listen::serve(listener, router, BOUNDS).await;
+                return listen::serve(listener, acceptor, router, BOUNDS).await;
             }
             Err(error) => tracing::error!(%address, %error, "cannot listen"),
         }
@@ -65,7 +71,10 @@ fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn promise(State(app): State<App>, request: Request) -> Response {
+async fn promise(State(app): State<App>, Extension(peer): Extension<Peer>, request: Request) -> Response {
+    if peer.name.role() != Role::Agent {
+        return refuse(Problem::new(Code::Forbidden, format!("{} is no agent", peer.name)));
+    }
     let asked = timeout(BODY_TIME_MAX, Json::<PromiseRequest>::from_request(request, &())).await;
     let ask = match asked {
         Ok(Ok(Json(ask))) => ask,
@@ -75,6 +84,9 @@ async fn promise(State(app): State<App>, request: Request) -> Response {
         Ok(Err(wrong)) => return refuse(Problem::new(Code::RequestInvalid, wrong.body_text())),
         Err(_) => return refuse(Problem::new(Code::RequestInvalid, "the body took too long to arrive")),
     };
+    if peer.name.dc() != Some(&ask.dc) {
+        return refuse(Problem::new(Code::Forbidden, format!("{} does not speak for {}", peer.name, ask.dc)));
+    }
     let known = app.known.borrow().clone();
     match app.shared.handles().get(&ask.unit) {
         Some(handle) => Json(handle.promise(&known, &ask)).into_response(),
@@ -107,11 +119,13 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Mutex;
 
+    use dujiang_identity::Connector;
     use dujiang_identity::plain_http_client;
     use dujiang_identity::testing::TestAuthority;
     use dujiang_types::DcId;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio_rustls::client::TlsStream;
 
     use crate::host::Options;
 
@@ -121,15 +135,17 @@ mod tests {
     const ASK: &str = r#"{"unit":"unit-1","epoch":1,"dc":"chengdu-2","ttl_ms":2500}"#;
 
     /// A server of an agent without replicas, that has no patience and room for two.
-    async fn server() -> SocketAddr {
+    async fn server() -> Server {
+        let authority = TestAuthority::default();
         let options = Options {
             dc: DcId::new("chengdu-1").unwrap(),
             control: vec![],
             members: BTreeMap::new(),
-            identity: TestAuthority::default().identity("dc/chengdu-1/agent"),
+            identity: authority.identity("dc/chengdu-1/agent"),
             data: PathBuf::new(),
             program: PathBuf::new(),
         };
+        let acceptor = Acceptor::new(&options.identity, Expect::anyone()).unwrap();
         let shared = Arc::new(Shared {
             options,
             servers: vec![],
@@ -148,22 +164,60 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(listen::serve(listener, router, bounds));
-        address
+        tokio::spawn(listen::serve(listener, acceptor, router, bounds));
+        Server { address, authority }
     }
 
-    async fn say(at: SocketAddr, text: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        stream.write_all(text.as_bytes()).await.unwrap();
-        stream
+    struct Server {
+        address: SocketAddr,
+        authority: TestAuthority,
+    }
+
+    impl Server {
+        async fn connect(&self, who: &str) -> TlsStream<TcpStream> {
+            let to_agents = Expect::roles(&[Role::Agent]);
+            let connector = Connector::new(&self.authority.identity(who), to_agents).unwrap();
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            connector.connect(self.address.ip(), stream).await.unwrap()
+        }
+
+        async fn said_by(&self, who: &str, text: &str) -> TlsStream<TcpStream> {
+            let mut stream = self.connect(who).await;
+            stream.write_all(text.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            stream
+        }
+    }
+
+    async fn say(server: &Server, text: &str) -> TlsStream<TcpStream> {
+        server.said_by("dc/chengdu-2/agent", text).await
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_a_promise_but_the_agent_who_asks_for_its_own() {
+        let server = server().await;
+        for who in ["dc/chengdu-2/gateway", "operator/zhang", "control", "dc/chengdu-3/agent"] {
+            assert_problem(&hear(server.said_by(who, &ask(ASK, ASK.len())).await).await, Code::Forbidden);
+        }
+        let metrics = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert!(hear(server.said_by("operator/zhang", metrics).await).await.starts_with("HTTP/1.1 200 "));
+        // Without an identity, or with another platform's, there is no answer at all.
+        let mut plain = TcpStream::connect(server.address).await.unwrap();
+        plain.write_all(ask(ASK, ASK.len()).as_bytes()).await.unwrap();
+        assert!(!hear(plain).await.contains("HTTP"));
+        let stranger = Server { authority: TestAuthority::default(), ..server };
+        let connector = Connector::new(&stranger.authority.identity("dc/chengdu-2/agent"), Expect::anyone());
+        let stream = TcpStream::connect(stranger.address).await.unwrap();
+        assert!(connector.unwrap().connect(stranger.address.ip(), stream).await.is_err());
     }
 
     /// What the server says until it closes.
-    async fn hear(mut stream: TcpStream) -> String {
-        let mut text = String::new();
-        let heard = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
-        heard.expect("the server neither answers nor closes").unwrap();
-        text
+    async fn hear(mut stream: impl AsyncRead + Unpin) -> String {
+        let mut bytes = Vec::new();
+        let heard = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+        // It may close without a word.
+        drop(heard.expect("the server neither answers nor closes"));
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn ask(body: &str, length: usize) -> String {
@@ -182,26 +236,26 @@ mod tests {
     async fn what_is_no_question_gets_a_problem() {
         let at = server().await;
         for wrong in ["", "{", "[]", r#"{"unit":"unit-1"}"#, r#"{"unit":"UNIT 1","epoch":-1}"#] {
-            assert_problem(&hear(say(at, &ask(wrong, wrong.len())).await).await, Code::RequestInvalid);
+            assert_problem(&hear(say(&at, &ask(wrong, wrong.len())).await).await, Code::RequestInvalid);
         }
         let large = " ".repeat(BODY_BYTES_MAX + 1);
-        assert_problem(&hear(say(at, &ask(&large, large.len())).await).await, Code::RequestTooLarge);
-        assert_problem(&hear(say(at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
+        assert_problem(&hear(say(&at, &ask(&large, large.len())).await).await, Code::RequestTooLarge);
+        assert_problem(&hear(say(&at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
     }
 
     #[tokio::test]
     async fn who_does_not_finish_is_shown_out() {
         let at = server().await;
-        assert_eq!(hear(say(at, "").await).await, "");
-        assert_eq!(hear(say(at, "POST /v1/promises HTTP/1.1\r\nhost:").await).await, "");
-        let late = hear(say(at, &ask(&ASK[1..], ASK.len())).await).await;
+        assert_eq!(hear(say(&at, "").await).await, "");
+        assert_eq!(hear(say(&at, "POST /v1/promises HTTP/1.1\r\nhost:").await).await, "");
+        let late = hear(say(&at, &ask(&ASK[1..], ASK.len())).await).await;
         assert_problem(&late, Code::RequestInvalid);
         assert!(late.contains("too long"), "{late}");
     }
 
     #[tokio::test]
     async fn who_takes_no_answers_is_hung_up_on() {
-        let mut deaf = TcpStream::connect(server().await).await.unwrap();
+        let mut deaf = server().await.connect("dc/chengdu-2/agent").await;
         let questions = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
         let asking = async { while deaf.write_all(questions.as_bytes()).await.is_ok() {} };
         timeout(PATIENCE, asking).await.expect("the server waits for ever until its answers are taken");
@@ -212,8 +266,8 @@ mod tests {
         let at = server().await;
         let mut crowd = Vec::new();
         for _ in 0..5 * CONNECTIONS {
-            crowd.push(say(at, "POST").await);
+            crowd.push(say(&at, "POST").await);
         }
-        assert_problem(&hear(say(at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
+        assert_problem(&hear(say(&at, &ask(ASK, ASK.len())).await).await, Code::NotFound);
     }
 }

@@ -193,7 +193,7 @@ async fn a_dead_home_is_waited_out_until_another_takes_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_home_is_given_up_when_the_unit_has_another_one() {
     let gate = Arc::new(Semaphore::new(0));
-    let frozen = Instance::start(move |_, _| Act::Wait(gate.clone())).await;
+    let frozen = Instance::start_as_gateway(move |_, _| Act::Wait(gate.clone())).await;
     let instance = Instance::ok().await;
     let mut away = table(1, &[instance.address]);
     away.units[0].home = dc("b");

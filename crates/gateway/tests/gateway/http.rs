@@ -7,7 +7,9 @@ use dujiang_types::Code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use crate::support::{Act, Instance, PATIENCE, Raw, World, get, post, table, until};
+use dujiang_identity::{Acceptor, Expect, Role};
+
+use crate::support::{Act, Instance, PATIENCE, Raw, World, authority, get, post, table, until};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\n";
 
@@ -195,10 +197,14 @@ async fn an_answer_before_the_end_of_the_body_passes() {
     // The instance refuses after the head, without reading the body.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let identity = authority().identity("dc/a/application/bank");
+    let acceptor = Acceptor::new(&identity, Expect::roles(&[Role::Gateway])).unwrap();
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
             tokio::spawn(async move {
+                let (mut stream, _) = acceptor.accept(stream).await.unwrap();
                 let mut buffer = vec![0; 1024];
                 let _ = stream.read(&mut buffer).await;
                 let ready = buffer.starts_with(b"GET /readyz");
@@ -208,6 +214,7 @@ async fn an_answer_before_the_end_of_the_body_passes() {
                     b"HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno"
                 };
                 let _ = stream.write_all(answer).await;
+                let _ = stream.flush().await;
                 tokio::time::sleep(PATIENCE).await;
             });
         }

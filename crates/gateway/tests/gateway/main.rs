@@ -5,6 +5,7 @@
 mod hold;
 mod http;
 mod hygiene;
+mod identity;
 mod repeat;
 mod routing;
 mod support;

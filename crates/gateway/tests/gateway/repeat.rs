@@ -163,7 +163,7 @@ async fn what_breaks_behind_another_gateway_is_repeated_by_the_first_one() {
     second.applications.values_mut().next().unwrap().instances = [(dc("b"), vec![instance_2.address])].into();
     second.units.iter_mut().for_each(|unit| unit.home = dc("b"));
     b.publish(second).await;
-    let mut mesh = Raw::connect(b.gateway().addresses().mesh).await;
+    let mut mesh = Raw::connect_mesh(b.gateway().addresses().mesh).await;
     assert_eq!(
         mesh.ask(&post("/pay", &customer(true), Some("k"), "x")).await.code(),
         Some(Code::OutcomeUnknown)

@@ -129,7 +129,7 @@ async fn a_unit_at_home_elsewhere_is_reached_through_its_gateway_and_never_furth
     confused.units.iter_mut().for_each(|unit| unit.home = dc("a"));
     confused.mesh.insert(dc("a"), a.gateway().addresses().mesh);
     b.publish(confused.clone()).await;
-    let mut mesh = Raw::connect(b.gateway().addresses().mesh).await;
+    let mut mesh = Raw::connect_mesh(b.gateway().addresses().mesh).await;
     let hop = get("/x", &customer(true)).replace("host:", "dujiang-hop: 1\r\nhost:");
     let answer = mesh.ask(&hop).await;
     assert_eq!((answer.code(), answer.header("retry-after")), (Some(Code::UnitMoved), Some("1")));
@@ -172,10 +172,8 @@ async fn it_serves_on_when_control_dies_and_starts_from_its_cache() {
     let mut client = Raw::connect(world.clients()).await;
     world.follows(Revision(5)).await;
     assert_eq!(client.ask(&get("/x", "c1")).await.status, 200);
-    let ready = dujiang_identity::plain_http_client()
-        .build()
-        .unwrap()
-        .get(format!("http://{}/readyz", world.gateway().addresses().admin))
+    let ready = crate::support::admin_client()
+        .get(format!("https://{}/readyz", world.gateway().addresses().admin))
         .send()
         .await
         .unwrap();
@@ -207,25 +205,11 @@ async fn without_a_table_it_says_so() {
     assert_eq!(client.ask(&get("/x", "c1")).await.code(), Some(Code::UnitUnavailable));
     let admin = gateway.addresses().admin;
     assert_eq!(
-        dujiang_identity::plain_http_client()
-            .build()
-            .unwrap()
-            .get(format!("http://{admin}/healthz"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
+        crate::support::admin_client().get(format!("https://{admin}/healthz")).send().await.unwrap().status(),
         200
     );
     assert_eq!(
-        dujiang_identity::plain_http_client()
-            .build()
-            .unwrap()
-            .get(format!("http://{admin}/readyz"))
-            .send()
-            .await
-            .unwrap()
-            .status(),
+        crate::support::admin_client().get(format!("https://{admin}/readyz")).send().await.unwrap().status(),
         503
     );
 }

@@ -6,11 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::shop::Instance;
-use dujiang_sdk::testing::Postgres;
+use dujiang_sdk::testing::{Postgres, gateway_stream};
 
 /// Sends bytes and reads until the server closes.
 async fn raw(shop: &Instance, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(shop.address).await.unwrap();
+    let mut stream = gateway_stream(shop.address).await;
     // The server may have answered and closed before everything was sent.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
@@ -55,7 +55,7 @@ async fn a_shutdown_lets_requests_under_way_end() {
     let admin = postgres.admin().await;
     admin.batch_execute("BEGIN; LOCK TABLE items").await.unwrap();
     // A request that waits in the database while the instance is told to end.
-    let mut stream = TcpStream::connect(shop.address).await.unwrap();
+    let mut stream = gateway_stream(shop.address).await;
     let request = "POST /v1/items/pen/well HTTP/1.1\r\nhost: x\r\ndujiang-unit: unit-1\r\ndujiang-epoch: 1\r\n\
         idempotency-key: 2\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();

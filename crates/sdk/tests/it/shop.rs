@@ -137,7 +137,8 @@ impl Instance {
         std::fs::write(&units, file.to_string()).unwrap();
         dujiang_sdk::testing::secret(folder.path());
         let secret = folder.path().join("secret");
-        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), units, secret };
+        let identity = dujiang_sdk::testing::instance_identity(folder.path(), "shop");
+        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), units, secret, identity };
         let server = Server::bind(Shop { release }, &options).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -161,8 +162,8 @@ impl Instance {
     }
 
     async fn call_once(&self, method: &str, path: &str, key: &str) -> (u16, bool, Value) {
-        let http = dujiang_identity::plain_http_client().build().unwrap();
-        let request = http.request(method.parse().unwrap(), format!("http://{}{path}", self.address));
+        let http = dujiang_sdk::testing::gateway_client();
+        let request = http.request(method.parse().unwrap(), format!("https://{}{path}", self.address));
         let request = request.header("dujiang-unit", "unit-1").header("dujiang-epoch", 1);
         let response = request.header("idempotency-key", key).send().await.unwrap();
         let replayed = response.headers().contains_key("idempotency-replayed");

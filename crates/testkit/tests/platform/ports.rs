@@ -61,7 +61,7 @@ impl Port {
     /// True if it speaks HTTP to everybody. Others do so only with those who show an identity; what they make of
     /// garbage then is tested with their crates.
     pub(crate) fn is_http(&self) -> bool {
-        !matches!(self.server, Server::Database | Server::Control)
+        self.server == Server::Gateway
     }
 }
 

@@ -57,13 +57,15 @@ impl Bank {
             .arg(&self.units)
             .arg("--secret")
             .arg(self.folder.join("secret"))
+            .arg("--identity")
+            .arg(dujiang_sdk::testing::instance_identity(&self.folder, "bank"))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let url = format!("http://{}/readyz", self.address);
-        let http = dujiang_identity::plain_http_client().build().unwrap();
+        let url = format!("https://{}/readyz", self.address);
+        let http = dujiang_sdk::testing::gateway_client();
         until("the bank is ready", || async {
             http.get(&url).send().await.ok().filter(|answer| answer.status().is_success())
         })

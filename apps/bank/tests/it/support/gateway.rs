@@ -78,7 +78,9 @@ impl Gateway {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let http = dujiang_identity::plain_http_client().build().unwrap();
-        let router = Router::new().fallback(forward).with_state((Arc::clone(&shared), http.clone()));
+        let router = Router::new()
+            .fallback(forward)
+            .with_state((Arc::clone(&shared), dujiang_sdk::testing::gateway_client()));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { caller: Caller { address, http }, shared, task }
     }
@@ -184,7 +186,7 @@ async fn forward(State((shared, http)): State<(Arc<Shared>, reqwest::Client)>, r
     };
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let send = || {
-        let mut request = http.request(parts.method.clone(), format!("http://{}{path}", route.address));
+        let mut request = http.request(parts.method.clone(), format!("https://{}{path}", route.address));
         for (name, value) in &parts.headers {
             if name != "host" && name != "content-length" {
                 request = request.header(name, value);

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use dujiang_identity::{Acceptor, Expect, Identity, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -77,10 +79,31 @@ impl Instance {
         Self::start_at("127.0.0.1:0".parse().unwrap(), act).await
     }
 
+    /// Somebody else in its place.
+    pub(crate) async fn start_as(identity: &Identity) -> Self {
+        Self::launch("127.0.0.1:0".parse().unwrap(), identity, |_, _| Act::Ok("ok")).await
+    }
+
+    /// In the place of the gateway of data center `b`.
+    pub(crate) async fn start_as_gateway(act: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static) -> Self {
+        let identity = super::authority().identity("dc/b/gateway");
+        Self::launch("127.0.0.1:0".parse().unwrap(), &identity, act).await
+    }
+
     pub(crate) async fn start_at(
         address: SocketAddr,
         act: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static,
     ) -> Self {
+        let identity = super::authority().identity("dc/a/application/bank");
+        Self::launch(address, &identity, act).await
+    }
+
+    async fn launch(
+        address: SocketAddr,
+        identity: &Identity,
+        act: impl Fn(&Seen, usize) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let acceptor = Acceptor::new(identity, Expect::roles(&[Role::Gateway])).unwrap();
         let listener = TcpListener::bind(address).await.unwrap();
         let state = Arc::new(State {
             seen: Mutex::default(),
@@ -90,7 +113,7 @@ impl Instance {
             broken_off: AtomicUsize::new(0),
         });
         let address = listener.local_addr().unwrap();
-        let task = tokio::spawn(serve(listener, state.clone()));
+        let task = tokio::spawn(serve(listener, acceptor, state.clone()));
         Self { address, state, task }
     }
 
@@ -129,15 +152,20 @@ impl Instance {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
+async fn serve(listener: TcpListener, acceptor: Acceptor, state: Arc<State>) {
     let mut connections = JoinSet::new(); // ended with this task
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        connections.spawn(connection(stream, state.clone()));
+        let (acceptor, state) = (acceptor.clone(), state.clone());
+        connections.spawn(async move {
+            if let Ok((stream, _)) = acceptor.accept(stream).await {
+                connection(stream, state).await;
+            }
+        });
     }
 }
 
-async fn connection(mut stream: TcpStream, state: Arc<State>) {
+async fn connection(mut stream: TlsStream<TcpStream>, state: Arc<State>) {
     let (mut rest, mut first) = (Vec::new(), true);
     loop {
         let Some((head, body)) = request(&mut stream, &mut rest).await else {
@@ -177,7 +205,8 @@ async fn connection(mut stream: TcpStream, state: Arc<State>) {
                 (format!("{head}content-length: {}\r\n\r\n{problem}", problem.len()).into_bytes(), false)
             }
         };
-        if stream.write_all(&bytes).await.is_err() || close {
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() || close {
+            let _ = stream.shutdown().await;
             return;
         }
     }
@@ -188,7 +217,7 @@ fn ok(body: &str) -> Vec<u8> {
 }
 
 /// Reads one request, as strictly as a server should.
-async fn request(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut TlsStream<TcpStream>, rest: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     let end = loop {
         if let Some(at) = rest.windows(4).position(|w| w == b"\r\n\r\n") {
             break at + 4;
@@ -236,7 +265,7 @@ async fn request(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<(String, 
     Some((head, body))
 }
 
-async fn more(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<()> {
+async fn more(stream: &mut TlsStream<TcpStream>, rest: &mut Vec<u8>) -> Option<()> {
     let mut buffer = vec![0; 64 << 10];
     match stream.read(&mut buffer).await {
         Ok(0) | Err(_) => None,

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use dujiang_gateway::{Gateway, Options};
 use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::{Connector, Expect, Role, http_client};
 use dujiang_routing::table::ApplicationRoute;
 use dujiang_routing::{Mode, RoutingTable, UnitRoute, slot_of};
 use dujiang_types::platform::{KeyForm, KeySource, RouteRule};
 use dujiang_types::{AppId, Code, DcId, Epoch, Problem, Revision, UnitId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub(crate) use control::Control;
@@ -27,6 +28,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn authority() -> &'static TestAuthority {
     static AUTHORITY: OnceLock<TestAuthority> = OnceLock::new();
     AUTHORITY.get_or_init(TestAuthority::default)
+}
+
+/// Who looks at health and metrics.
+pub(crate) fn admin_client() -> reqwest::Client {
+    let operator = authority().identity("operator/zhang");
+    http_client(&operator, Expect::roles(&[Role::Gateway])).unwrap().build().unwrap()
 }
 
 pub(crate) fn dc(name: &str) -> DcId {
@@ -135,10 +142,8 @@ impl World {
 
     /// The metric's value, summed over its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = dujiang_identity::plain_http_client()
-            .build()
-            .unwrap()
-            .get(format!("http://{}/metrics", self.gateway().addresses().admin))
+        let text = crate::support::admin_client()
+            .get(format!("https://{}/metrics", self.gateway().addresses().admin))
             .send()
             .await
             .unwrap();
@@ -194,20 +199,35 @@ impl Answer {
     }
 }
 
+/// Bytes to and fro, secured or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A client that speaks plain bytes.
 pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Box<dyn Stream>,
     rest: Vec<u8>,
 }
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), rest: Vec::new() }
+        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), rest: Vec::new() }
+    }
+
+    /// As the gateway of data center `b` connects to others.
+    pub(crate) async fn connect_mesh(address: SocketAddr) -> Self {
+        let gateway = authority().identity("dc/b/gateway");
+        let connector = Connector::new(&gateway, Expect::roles(&[Role::Gateway])).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = connector.connect(address.ip(), stream).await.unwrap();
+        Self { stream: Box::new(stream), rest: Vec::new() }
     }
 
     /// Sends bytes; a closed connection is no failure, the answer tells.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
+        let _ = self.stream.flush().await;
     }
 
     /// One request and its answer.
