@@ -20,6 +20,7 @@ pub mod logs;
 pub mod manifest;
 pub mod move_unit;
 pub mod operations;
+pub mod operator;
 pub mod status;
 pub mod unit;
 pub mod up;
