@@ -5,9 +5,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use dujiang_testkit::cluster::{Cluster, DATA_CENTERS};
+use dujiang_testkit::cluster::{Cluster, DATA_CENTERS, PATIENCE};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -18,6 +20,13 @@ async fn expect(cluster: &Cluster, code: i32, args: &[&str]) -> String {
     let output = cluster.try_dujiang(args).await.unwrap();
     assert_eq!(output.status.code(), Some(code), "dujiang {args:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same with what it said on stderr.
+async fn expect_said(cluster: &Cluster, code: i32, args: &[&str]) -> String {
+    let output = cluster.try_dujiang(args).await.unwrap();
+    assert_eq!(output.status.code(), Some(code), "dujiang {args:?}: {}", said(&output));
+    said(&output)
 }
 
 fn text(path: &Path) -> String {
@@ -91,4 +100,38 @@ async fn a_drill_leaves_evidence_that_somebody_else_can_check() {
     let (code, said) = verify(&other);
     assert!(code == Some(1) && said.contains("NOT VALID: the signature"), "{said}");
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// What a drill broke is mended at once when it is told to stop, and no further step of the plan is begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_is_stopped_leaves_nothing_broken() {
+    let cluster = Cluster::start().await.unwrap();
+    cluster.whole().await.unwrap();
+    let plan = cluster.data().parent().unwrap().join("plan.yaml");
+    let lost = DATA_CENTERS[1];
+    let steps = format!("  - dc-loss: {lost}\n    off: 10m\n  - moves: unit-1\n");
+    fs::write(&plan, format!("name: q\nload: {{ rate: 60, accounts: 30 }}\nsteps:\n{steps}")).unwrap();
+    let path = text(&plan);
+    let carried_out = ["drill", "plan", &path, "-o", "json"];
+    let off = cluster.data().join("run/power-off").join(lost);
+    let stopping = async {
+        let deadline = Instant::now() + PATIENCE;
+        while !off.exists() {
+            assert!(Instant::now() < deadline, "nothing is broken");
+            sleep(Duration::from_millis(50)).await;
+        }
+        let refused = expect_said(&cluster, 3, &["drill", "moves", "unit-1"]).await;
+        assert!(refused.contains("a drill runs already"), "{refused}");
+        expect(&cluster, 0, &["drill", "stop"]).await;
+    };
+    let (said, ()) = tokio::join!(expect(&cluster, 1, &carried_out), stopping);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let outcomes: Vec<&str> =
+        said["steps"].as_array().unwrap().iter().map(|step| step["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["failed", "not begun"], "{said:#}");
+    assert!(said["steps"][0]["why"].as_str().unwrap().contains("stopped before its time"), "{said:#}");
+    assert!(!off.exists());
+    cluster.whole().await.unwrap();
+    assert!(expect_said(&cluster, 1, &["drill", "stop"]).await.contains("no drill runs"));
+    fs::remove_file(plan).unwrap();
 }

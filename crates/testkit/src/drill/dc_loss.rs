@@ -41,7 +41,7 @@ pub async fn dc_loss(
     let serving = ground.reach_serving(|_, home| home == dc, &mut troubles, &mut say).await;
     let serving_after_s = serving.then(|| began.elapsed().as_secs_f64());
     say(&format!("{dc} stays off"));
-    tokio::time::sleep_until(began + ground.options.fault).await;
+    ground.last(began + ground.options.fault, &mut troubles).await;
     say(&format!("{dc} comes back"));
     let over_us = ground.load.now_us();
     power.on().map_err(DrillError::fault(format!("switch {dc} on")))?;

@@ -4,6 +4,7 @@ mod dc_loss;
 mod moves;
 mod outage;
 mod primary_crash;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +25,7 @@ pub use dc_loss::dc_loss;
 pub use moves::{MoveOutcome, MovesReport, moves};
 pub use outage::UnitOutage;
 pub use primary_crash::primary_crash;
+pub use stop::{Stop, StopButton};
 
 /// A whole data center is lost: every unit serves again within this.
 pub const DC_LOSS_OUTAGE_MAX: Duration = Duration::from_secs(5);
@@ -44,6 +46,9 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// Load after everything is whole again.
 const COOL_DOWN: Duration = Duration::from_secs(3);
 
+/// Said of a drill that was ended early.
+const STOPPED: &str = "the drill was stopped before its time";
+
 /// How to run a drill.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -59,6 +64,8 @@ pub struct Options {
     pub fault: Duration,
     /// Where to write the journal.
     pub journal: PathBuf,
+    /// Ends it early.
+    pub stop: Stop,
 }
 
 /// What a drill showed.
@@ -186,6 +193,25 @@ impl Ground {
         Ok(Self { platform, control, load, before, options })
     }
 
+    /// Lets the fault last until then, or until the drill is stopped; that then is one of the troubles.
+    async fn last(&self, until: Instant, troubles: &mut Vec<String>) {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = self.options.stop.pressed() => {}
+        }
+        if self.options.stop.is_pressed() {
+            troubles.push(STOPPED.to_owned());
+        }
+    }
+
+    /// Between two moves.
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(self.options.fault) => {}
+            () = self.options.stop.pressed() => {}
+        }
+    }
+
     /// Waits until the units concerned have been taken over and all units serve. Before the control plane notices
     /// the fault it still calls them serving; the epoch tells the difference.
     async fn reach_serving(
@@ -204,8 +230,10 @@ impl Ground {
         };
         let missing = |now: &Status| stale(now).or_else(|| now.missing(Goal::Serving));
         let say = |missing: &str| say(&format!("waiting: {missing}"));
-        let reached = self.control.wait_for(SERVING_TIMEOUT, missing, say).await;
-        note(&reached, troubles)
+        tokio::select! {
+            reached = self.control.wait_for(SERVING_TIMEOUT, missing, say) => note(&reached, troubles),
+            () = self.options.stop.pressed() => false,
+        }
     }
 
     /// Waits until every replica is back.

@@ -50,6 +50,8 @@ pub struct MoveOutcome {
 pub struct MovesReport {
     /// The unit moved.
     pub unit: UnitId,
+    /// How many moves were asked for; fewer were made if the drill was stopped.
+    pub asked_for: u32,
     /// One by one.
     pub moves: Vec<MoveOutcome>,
     /// Median of the longest holds.
@@ -63,9 +65,9 @@ pub struct MovesReport {
 }
 
 impl MovesReport {
-    /// True if nothing was lost, doubled or invented.
+    /// True if nothing was lost, doubled or invented, and all moves were made.
     pub fn is_correct(&self) -> bool {
-        self.books.is_clean()
+        self.books.is_clean() && self.moves.len() == self.asked_for as usize
     }
 
     /// True if no request failed and the holds are within their limit, too.
@@ -97,7 +99,8 @@ pub async fn moves(
     let ground = Ground::prepare(platform, options, &mut say).await?;
     let mut home = ground.before.units[unit].unit.status.home.clone();
     let mut moved = Vec::new();
-    for number in 1..=count {
+    // A move that has begun is carried to its end: it takes a second, and half a move helps nobody.
+    for number in (1..=count).take_while(|_| !ground.options.stop.is_pressed()) {
         let at = targets.iter().position(|target| *target == home).unwrap_or_default();
         let to = targets[(at + 1) % targets.len()].clone();
         say(&format!("move {number} of {count}: {unit} from {home} to {to}"));
@@ -109,7 +112,7 @@ pub async fn moves(
                 return Err(error);
             }
             say(&error.to_string());
-            tokio::time::sleep(ground.options.fault).await;
+            ground.pause().await;
         }
         let done_us = ground.load.now_us();
         moved.push(Moved { from: home, to: to.clone(), asked_us, done_us, called_off });
@@ -117,7 +120,7 @@ pub async fn moves(
         let whole =
             ground.control.wait(Goal::Whole, WHOLE_TIMEOUT, |missing| say(&format!("waiting: {missing}")));
         whole.await.map_err(DrillError::NotReady)?;
-        tokio::time::sleep(ground.options.fault).await;
+        ground.pause().await;
     }
     let path = ground.options.journal.clone();
     let (load, books) = ground.settle(&mut say).await?;
@@ -126,6 +129,7 @@ pub async fn moves(
     let hold_limit_ms = MOVE_HOLD_MAX.as_secs_f64() * 1000.0;
     Ok(MovesReport {
         unit: unit.clone(),
+        asked_for: count,
         moves: seen,
         median_hold_ms: median(&mut holds),
         hold_limit_ms,

@@ -33,7 +33,7 @@ pub async fn primary_crash(
     postmaster.signal(Signal::SIGKILL).map_err(doing())?;
     let serving = ground.reach_serving(|name, _| name == unit, &mut troubles, &mut say).await;
     let serving_after_s = serving.then(|| began.elapsed().as_secs_f64());
-    tokio::time::sleep_until(began + ground.options.fault).await;
+    ground.last(began + ground.options.fault, &mut troubles).await;
     let over_us = ground.load.now_us();
     let whole_after_s = ground.reach_whole(&mut troubles, &mut say).await;
     let fault = Fault {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dujiang_testkit::cluster::Cluster;
-use dujiang_testkit::drill::{self, Options, Report};
+use dujiang_testkit::drill::{self, Options, Report, Stop};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes::{self, Kind};
 use dujiang_testkit::status::Goal;
@@ -13,7 +13,15 @@ use crate::{RATE, assert_clean, cluster, dc, unit};
 
 fn options(cluster: &Cluster, seed: u64) -> Options {
     let fault = Duration::from_secs(8);
-    Options { rate: RATE, accounts: 60, mix: Mix::default(), seed, fault, journal: cluster.journal() }
+    Options {
+        rate: RATE,
+        accounts: 60,
+        mix: Mix::default(),
+        seed,
+        fault,
+        journal: cluster.journal(),
+        stop: Stop::default(),
+    }
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dujiang_testkit::cluster::{Cluster, DATA_CENTERS, PATIENCE};
-use dujiang_testkit::drill::{self, Options};
+use dujiang_testkit::drill::{self, Options, Stop};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes::{Kind, Process};
 use dujiang_types::{DcId, Epoch, UnitId};
@@ -48,7 +48,15 @@ async fn losing_the_data_center_that_decides_is_just_another_drill() {
     let lost = leader(&cluster).await;
     let fault = Duration::from_secs(12);
     let journal = cluster.journal();
-    let options = Options { rate: RATE, accounts: 60, mix: Mix::default(), seed: 7, fault, journal };
+    let options = Options {
+        rate: RATE,
+        accounts: 60,
+        mix: Mix::default(),
+        seed: 7,
+        fault,
+        journal,
+        stop: Stop::default(),
+    };
     let platform = cluster.platform().unwrap();
     let report = drill::dc_loss(platform, &lost, options, |_| {}).await.unwrap();
     assert!(report.is_correct(), "{:?} {:#?}", report.troubles, report.books.violations);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dujiang_testkit::cluster::{Cluster, PATIENCE};
-use dujiang_testkit::drill::{self, Options};
+use dujiang_testkit::drill::{self, Options, Stop};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::processes::Kind;
 use dujiang_types::operation::{Operation, OperationState};
@@ -22,7 +22,15 @@ async fn moves_fail_no_request_and_survive_a_control_plane_killed_at_every_step(
     let platform = cluster.platform().unwrap();
     let fault = Duration::from_millis(500);
     let journal = cluster.journal();
-    let options = Options { rate: RATE, accounts: 60, mix: Mix::default(), seed: 5, fault, journal };
+    let options = Options {
+        rate: RATE,
+        accounts: 60,
+        mix: Mix::default(),
+        seed: 5,
+        fault,
+        journal,
+        stop: Stop::default(),
+    };
     let report = drill::moves(platform, &unit(1), 3, options, |_| {}).await.unwrap();
     assert!(report.is_correct(), "{:#?}", report.books.violations);
     let homes: Vec<_> = report.moves.iter().map(|outcome| outcome.to.clone()).collect();

@@ -164,8 +164,20 @@ fn digest(mut hasher: Hasher, path: &Path) -> Result<dujiang_evidence::Digest, F
 }
 
 /// A figure in milliseconds with its limit.
-pub(super) fn ms(name: String, value: f64, limit: Option<f64>) -> Figure {
+fn ms(name: String, value: f64, limit: Option<f64>) -> Figure {
     Figure { name, value, unit: "ms".to_owned(), limit }
+}
+
+/// The figures of planned moves.
+pub(super) fn of_moves(report: &drill::MovesReport) -> Vec<Figure> {
+    let limit = Some(report.hold_limit_ms);
+    let mut figures = vec![ms("median of the longest holds".to_owned(), report.median_hold_ms, limit)];
+    for (number, outcome) in (1..).zip(&report.moves) {
+        let number: u32 = number;
+        let name = format!("longest hold of move {number}, {} to {}", outcome.from, outcome.to);
+        figures.push(ms(name, outcome.longest_hold_ms, None));
+    }
+    figures
 }
 
 /// The figures of a fault.
