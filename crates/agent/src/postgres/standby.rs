@@ -30,7 +30,8 @@ pub enum Fit {
     Fits,
     /// It has log the other one does not have: it must be rewound.
     Diverged,
-    /// The other one no longer has the log that comes next: it must be cloned.
+    /// It cannot go on from where it is, although it has nothing of its own: the other one no longer has the log that
+    /// comes next, or it has begun to read a timeline that came to nothing. It must be cloned.
     Starved,
 }
 
@@ -72,8 +73,15 @@ impl Replica {
             return Err(PostgresError::State("how far the log reaches is not known yet".to_owned()));
         };
         let session = self.connect_upstream(upstream).await?;
-        if self.fork(&session, own).await?.is_some() {
+        let theirs = upstream_history(&session).await?;
+        if self.leaves(&theirs, own)?.is_some() {
             return Ok(Fit::Diverged);
+        }
+        let pg_wal = self.pg_wal();
+        let dead = wal::dead_branch(&pg_wal, own, &theirs).map_err(file("look for timelines in", &pg_wal))?;
+        if let Some(timeline) = dead {
+            tracing::warn!(unit = %self.settings.unit, timeline, "it reads a timeline that came to nothing");
+            return Ok(Fit::Starved);
         }
         // A replica that has diverged gets no slot: it would hold log back for nothing.
         if !self.keep_slot(&session).await? {
@@ -104,7 +112,10 @@ impl Replica {
         upstream: &Session,
         own: Position,
     ) -> Result<Option<dujiang_types::Lsn>, PostgresError> {
-        let theirs = upstream_history(upstream).await?;
+        self.leaves(&upstream_history(upstream).await?, own)
+    }
+
+    fn leaves(&self, theirs: &History, own: Position) -> Result<Option<dujiang_types::Lsn>, PostgresError> {
         let pg_wal = self.pg_wal();
         let ours = wal::read_history(&pg_wal, own.timeline).map_err(file("read the history in", &pg_wal))?;
         Ok(theirs.fork(own, &ours))

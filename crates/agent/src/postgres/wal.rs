@@ -66,6 +66,34 @@ pub fn timeline_at(pg_wal: &Path, end: Lsn) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
+/// A timeline that this replica has begun to read at `own`, its end, although it is none of the upstream's.
+///
+/// When a promotion comes to nothing, a follower may have received the copy of the segment its timeline begins with and
+/// not one byte of its own. Then its log fits everybody's; but PostgreSQL reads the segment under that timeline's name,
+/// and ends as soon as it learns of a history in which the same place belongs to another one - at every start again.
+pub fn dead_branch(pg_wal: &Path, own: Position, upstream: &History) -> io::Result<Option<u32>> {
+    if own.flushed.0 == 0 {
+        return Ok(None);
+    }
+    let last = Lsn(own.flushed.0 - 1);
+    let wanted = segment(last);
+    let alien = |timeline: u32| {
+        timeline != upstream.timeline && !upstream.ancestors.iter().any(|(known, _)| *known == timeline)
+    };
+    let begun = |(timeline, place): &(u32, &str)| {
+        *place == wanted
+            && *timeline > own.timeline
+            && alien(*timeline)
+            && is_written(&pg_wal.join(format!("{timeline:08X}{place}")), last).unwrap_or(false)
+    };
+    Ok(names(pg_wal)?
+        .iter()
+        .filter_map(|name| parse_name(name))
+        .filter(begun)
+        .map(|(timeline, _)| timeline)
+        .max())
+}
+
 /// True if a segment's file holds log of its own place: the address in the header of the page with that byte
 /// says so. Pages after a switch to the next segment are all zero; then the last page before them tells.
 fn is_written(file: &Path, byte: Lsn) -> io::Result<bool> {

@@ -82,6 +82,45 @@ fn histories(data: &Path) -> Vec<String> {
     names
 }
 
+/// A follower that has the beginning of a timeline nobody went on with, and not one byte of it. PostgreSQL ends at the
+/// sight of a history in which that place belongs to another timeline, at every start again: only a copy helps.
+#[tokio::test]
+async fn a_follower_of_a_promotion_that_came_to_nothing_is_cloned() {
+    let dir = folder();
+    let (a, lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('common')").await;
+    let (b, c) = (Node::follower(dir.path(), "b", &a).await, Node::follower(dir.path(), "c", &a).await);
+    seal(&a, &[&b, &c]).await;
+    drop(lease);
+
+    // What `c` would have if `b` had begun to be promoted under epoch 2 and died: the segment's copy, and the history.
+    let end = c.position().await;
+    c.replica.stop_in_order(PATIENCE).await.unwrap();
+    let pg_wal = c.data().join("pg_wal");
+    let place = wal::segment(dujiang_types::Lsn(end.flushed.0 - 1));
+    let named = |timeline: u32| pg_wal.join(format!("{timeline:08X}{place}"));
+    fs::copy(named(end.timeline), named(3)).unwrap();
+    let mut history = fs::read_to_string(pg_wal.join(format!("{:08X}.history", end.timeline))).unwrap();
+    let line = format!("{}\t{}\tno recovery target specified\n", end.timeline, end.flushed);
+    history.push_str(&line);
+    fs::write(pg_wal.join("00000003.history"), history).unwrap();
+    for path in [named(3), pg_wal.join("00000003.history")] {
+        c.replica.settings().programs.give(&path).unwrap();
+    }
+    c.replica.start().await.unwrap();
+    assert_eq!(c.position().await, end, "its log is what it was");
+
+    let _lease = alone(&b, 3).await;
+    assert_eq!(c.replica.follow(&b.upstream()).await.unwrap(), Fit::Starved);
+    c.replica.copy_from(&b.upstream()).await.unwrap();
+    c.replica.start().await.unwrap();
+    c.follow(&b).await;
+    write(&b, "INSERT INTO t VALUES ('later')").await;
+    c.until_replayed(b.position().await.flushed).await;
+    assert_eq!(rows(&c).await, ["common", "later"]);
+}
+
 #[tokio::test]
 async fn two_promotions_that_know_nothing_of_each_other_make_two_timelines() {
     let dir = folder();
