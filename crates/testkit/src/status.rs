@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+/// Nobody follows a test for longer.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// It answers within milliseconds, or it is down.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two looks while waiting for something.
@@ -190,13 +192,21 @@ impl Control {
     }
 
     /// The URL of the server that answered last.
-    pub fn url(&self) -> &str {
+    fn url(&self) -> &str {
         &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
     }
 
     /// The state of everything.
     pub async fn status(&self) -> Result<Status, StatusError> {
         self.ask(true, |url| self.http.get(format!("{url}/v1/status"))).await
+    }
+
+    /// The events of all units' records, from the server that answered last; ends with that server.
+    pub async fn watch_units(&self) -> Result<reqwest::Response, StatusError> {
+        let url = self.url();
+        let watch = self.http.get(format!("{url}/v1/watch?kinds=units")).timeout(WATCH_TIMEOUT);
+        let unreachable = |source| StatusError::Unreachable { url: url.to_owned(), source };
+        watch.send().await.and_then(reqwest::Response::error_for_status).map_err(unreachable)
     }
 
     /// Asks for a planned move.

@@ -65,7 +65,7 @@ async fn kill_control_at(cluster: &Cluster, unit: &UnitId, to: &DcId, phase: &st
     let control = cluster.control().unwrap();
     let victims = cluster.processes(&Kind::Control, None).unwrap();
     assert_eq!(victims.len(), 1);
-    let mut watch = reqwest::get(format!("{}/v1/watch?kinds=units", control.url())).await.unwrap();
+    let mut watch = control.watch_units().await.unwrap();
     // The first event is the snapshot; what comes after it is news.
     watch.chunk().await.unwrap().unwrap();
     let operation = control.ask_move(unit, to).await.unwrap();
