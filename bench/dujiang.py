@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import uuid
 import zlib
@@ -36,7 +35,6 @@ class Dujiang:
         self.data = self._folder / "data"
         self._manifest = self._folder / "manifest.yaml"
         self._manifest.write_text(re.sub(r"\b127\.0\.", f"{NET}.", EXAMPLE.read_text()))
-        self._control = f"http://{NET}.1.1:7000"
 
     def __enter__(self):
         return self
@@ -68,13 +66,9 @@ class Dujiang:
         """Runs a drill; returns its report, also if it found something wrong: that shows in the figures."""
         return json.loads(self.run("drill", *args, "-o", "json", reports=True))
 
-    def _get(self, path):
-        with urllib.request.urlopen(self._control + path, timeout=5) as answer:
-            return json.load(answer)
-
     def units(self):
-        """Units of `GET /v1/status` by name."""
-        return self._get("/v1/status")["units"]
+        """Units by name, as `dujiang status` knows them: the command line has the identity that takes."""
+        return json.loads(self.run("status", "-o", "json"))["units"]
 
     def home(self, unit):
         """Data center where a unit is at home."""
@@ -88,7 +82,7 @@ class Dujiang:
                 missing = [name for name, view in self.units().items() if not _is_whole(view)]
                 if not missing:
                     return
-            except (urllib.error.URLError, OSError) as failed:
+            except RuntimeError as failed:
                 missing = failed
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not whole after {READY_S} s: {missing}")
