@@ -22,6 +22,7 @@ pub use ledger::{CASH, IN_TRANSIT, PostingKind, PostingState};
 const MIGRATIONS: &[Migration] = &[
     Migration { component: "bank", version: 1, sql: include_str!("sql/001_ledger.sql") },
     Migration { component: "bank", version: 2, sql: include_str!("sql/002_numbering.sql") },
+    Migration { component: "bank", version: 3, sql: include_str!("sql/003_transfers.sql") },
 ];
 
 /// The bank.

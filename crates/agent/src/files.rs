@@ -74,6 +74,23 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Copies a directory with all files and directories in it; links are followed by none. Each file is on disk when this
+/// returns.
+pub fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, made) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_dir(&entry.path(), &made)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), &made)?;
+            File::open(&made)?.sync_all()?;
+        }
+    }
+    sync_dir(to)
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

@@ -1,7 +1,7 @@
 //! Starting and stopping a gateway.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
@@ -12,6 +12,7 @@ use dujiang_types::Revision;
 use tokio::sync::watch;
 
 use crate::access_log::{self, AccessLogQueue};
+use crate::answers::{self, AnswerQueue};
 use crate::cores;
 use crate::error::Error;
 use crate::health::HealthBoard;
@@ -84,6 +85,7 @@ impl Gateway {
             mesh: Acceptor::new(&options.identity, Expect::roles(&[Role::Gateway]))?,
         };
         let admin = Acceptor::new(&options.identity, Expect::anyone())?;
+        let answers = gateway.start_answers(options.answers.as_deref(), threads)?;
         let link = Arc::new(Link {
             control: options.control.iter().map(|url| base_url(url)).collect::<Result<_, _>>()?,
             client: http_client(&options.identity, Expect::roles(&[Role::Control]))?,
@@ -113,6 +115,7 @@ impl Gateway {
                 counts: gateway.counts.clone(),
                 health: health.clone(),
                 log: log.clone(),
+                answers: answers.clone(),
             };
             gateway.threads.push(threads::worker(parts, [clients, mesh], &gateway.told)?);
         }
@@ -129,6 +132,14 @@ impl Gateway {
         })?;
         let Some((queue, write)) = opened else { return Ok(None) };
         self.threads.push(threads::spawn("gateway-log", &self.told, write)?);
+        Ok(Some(queue))
+    }
+
+    fn start_answers(&mut self, path: Option<&Path>, threads: usize) -> Result<Option<AnswerQueue>, Error> {
+        let Some(path) = path else { return Ok(None) };
+        let opened = answers::open(path, threads);
+        let (queue, write) = opened.map_err(|source| Error::AccessLog { path: path.to_owned(), source })?;
+        self.threads.push(threads::spawn("gateway-answers", &self.told, write)?);
         Ok(Some(queue))
     }
 

@@ -17,6 +17,7 @@
 mod access_log;
 mod admin;
 mod answer;
+mod answers;
 mod body;
 mod cache;
 mod chunked;

@@ -95,6 +95,9 @@ pub const EVENT_BYTES_MAX: usize = 16 << 20;
 /// Access log entries that may wait to be written per thread; beyond it they are dropped and counted, because
 /// no customer should wait for a disk that logs.
 pub const ACCESS_LOG_QUEUE: usize = 8_192;
+/// Answers to writes that may wait for their journal per thread; beyond it they are dropped and counted, and whether they
+/// were acknowledged is not known later.
+pub const ANSWERS_QUEUE: usize = 8_192;
 /// How long a stopping gateway waits for requests under way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Connections of the admin listener.

@@ -144,7 +144,7 @@ impl Metrics {
 
     fn threads(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         type Of = fn(&ThreadCounts) -> &Count;
-        let counters: [(&str, &str, Of); 6] = [
+        let counters: [(&str, &str, Of); 7] = [
             ("client_connections_accepted", "Client connections accepted.", |t| &t.connections_total),
             ("client_connections_expired", "Client connections ended for being slow or idle.", |t| {
                 &t.expired
@@ -153,6 +153,7 @@ impl Metrics {
             ("upstream_connections_opened", "Connections to instances and gateways.", |t| &t.upstream_opened),
             ("upstream_connections_reused", "Requests sent over a kept connection.", |t| &t.upstream_reused),
             ("access_log_dropped", "Entries the access log had no room for.", |t| &t.log_dropped),
+            ("answers_dropped", "Answers their journal had no room for.", |t| &t.answers_dropped),
         ];
         let total = |of: Of| self.counts.threads.iter().map(|thread| of(thread).get()).sum::<u64>();
         for (name, help, of) in counters {

@@ -31,6 +31,8 @@ pub struct Options {
     pub cache: PathBuf,
     /// Where finished requests are written down.
     pub access_log: AccessLog,
+    /// File in which answers to writes with an `Idempotency-Key` are written down; `None`: they are not.
+    pub answers: Option<PathBuf>,
     /// Bounds an operator may want to change.
     pub limits: Limits,
 }
@@ -110,6 +112,7 @@ impl Options {
             threads: 1,
             cache,
             access_log: AccessLog::Off,
+            answers: None,
             limits: Limits::default(),
         }
     }

@@ -3,15 +3,17 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dujiang_routing::{Place, Target as RoutingTarget};
+use dujiang_types::api::HEADER_IDEMPOTENCY_KEY;
 use dujiang_types::{Code, Problem};
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, request};
 use hyper::body::{Body, Incoming};
 
 use crate::access_log::Entry;
+use crate::answers::Told;
 use crate::body::{AnswerBody, Payload, PayloadError};
 use crate::client::ClientState;
 use crate::forward::Outcome;
@@ -197,6 +199,7 @@ impl Job<'_> {
             let epoch = view.compiled.units[*unit].epoch;
             shard.turn.answered(epoch, status.as_u16(), self.notes.held, turn::wall_us);
         }
+        self.tell(request, status);
         let Some(log) = &self.worker.log else { return };
         let unit = self.routed.as_ref().and_then(|routed| match routed.target {
             RoutingTarget::Unit(unit) => routed.view.compiled.units.get(unit),
@@ -216,6 +219,24 @@ impl Job<'_> {
         };
         if !log.write(entry) {
             self.worker.counts.log_dropped.add(1);
+        }
+    }
+
+    /// Writes down what a client was told about a write it can retry. Another gateway's client is told there.
+    fn tell(&self, request: &request::Parts, status: StatusCode) {
+        let Some(answers) = self.worker.answers.as_ref().filter(|_| !self.client.mesh) else { return };
+        let Some(Routed { view, target: RoutingTarget::Unit(unit) }) = &self.routed else { return };
+        let key = request.headers.get(HEADER_IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
+        let (Some(key), Some(unit)) = (key, view.compiled.units.get(*unit)) else { return };
+        let told = Told {
+            at: SystemTime::now(),
+            unit: unit.unit.clone(),
+            epoch: unit.epoch,
+            key: key.to_owned(),
+            status: status.as_u16(),
+        };
+        if !answers.write(told) {
+            self.worker.counts.answers_dropped.add(1);
         }
     }
 }

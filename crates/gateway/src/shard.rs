@@ -183,6 +183,7 @@ pub(crate) struct ThreadCounts {
     pub(crate) upstream_opened: Count,
     pub(crate) upstream_reused: Count,
     pub(crate) log_dropped: Count,
+    pub(crate) answers_dropped: Count,
     /// Version of the table this thread routes by; stored after every count made under the one before.
     adopted: AtomicU64,
 }

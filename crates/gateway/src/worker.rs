@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLogQueue;
+use crate::answers::AnswerQueue;
 use crate::body::Budget;
 use crate::client::{ClientIo, ClientState, ClientStream};
 use crate::health::HealthBoard;
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) counts: Arc<Counts>,
     pub(crate) health: Arc<HealthBoard>,
     pub(crate) log: Option<AccessLogQueue>,
+    pub(crate) answers: Option<AnswerQueue>,
 }
 
 /// Whom a worker talks to, and who talks to it.
@@ -72,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) budget: Budget,
     pub(crate) counts: Arc<ThreadCounts>,
     pub(crate) log: Option<AccessLogQueue>,
+    pub(crate) answers: Option<AnswerQueue>,
     /// Wakes what waits for a new table.
     pub(crate) changed: Notify,
     view: RefCell<Option<Rc<View>>>,
@@ -140,6 +143,7 @@ impl Worker {
             peers: parts.peers,
             counts: parts.counts.threads[parts.number].clone(),
             log: parts.log,
+            answers: parts.answers,
             changed: Notify::new(),
             view: RefCell::default(),
             number: parts.number,

@@ -22,6 +22,7 @@ pub struct Migration {
 pub(crate) const SDK: &[Migration] = &[
     Migration { component: "sdk", version: 1, sql: include_str!("sql/001_base.sql") },
     Migration { component: "sdk", version: 2, sql: include_str!("sql/002_numbering.sql") },
+    Migration { component: "sdk", version: 3, sql: include_str!("sql/003_transfers.sql") },
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS dujiang_migrations (

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod drill;
 pub mod journal;
 pub mod load;
+pub mod losses;
 pub mod platform;
 pub mod processes;
 pub mod request;

@@ -4,6 +4,8 @@
 
 mod scratch;
 
+use std::collections::BTreeSet;
+
 use dujiang_routing::AccountNumber;
 use dujiang_testkit::journal::{Ended, Journal, Line, Outcome, Receipt, Sent};
 use dujiang_testkit::request::Request;
@@ -111,7 +113,7 @@ impl World {
             let slots = if number == 1 { "0-8191" } else { "8192-16383" };
             let server = Server { dc: DcId::new("dc").unwrap(), config: self.scratch.config(&database) };
             let (unit, slots) = (unit(number), vec![slots.parse().unwrap()]);
-            sources.push(UnitSource { unit, slots, servers: vec![server] });
+            sources.push(UnitSource { unit, slots, servers: vec![server], lost: BTreeSet::new() });
         }
         let options = Options { whole_life: true, settle: std::time::Duration::ZERO };
         verify(&sources, Some(journal), options, |_| {}).await.unwrap()
@@ -331,7 +333,7 @@ async fn an_unknown_operation_may_be_done_once_but_not_twice() {
 async fn a_unit_without_a_primary_is_not_called_clean() {
     let scratch = Scratch::start().await;
     let server = Server { dc: DcId::new("dc").unwrap(), config: scratch.config("nothing_here") };
-    let sources = [UnitSource { unit: unit(1), slots: vec![], servers: vec![server] }];
+    let sources = [UnitSource { unit: unit(1), slots: vec![], servers: vec![server], lost: BTreeSet::new() }];
     let options = Options { whole_life: false, settle: std::time::Duration::ZERO };
     let error = verify(&sources, None, options, |_| {}).await.unwrap_err();
     assert!(error.to_string().starts_with("unit-1 has no primary"), "{error}");
@@ -348,7 +350,12 @@ async fn a_second_database_that_takes_writes_is_found() {
         client.execute("UPDATE dujiang.fence SET epoch = $1", &[&i64::from(epoch)]).await.unwrap();
         servers.push(Server { dc: DcId::new(dc).unwrap(), config: world.scratch.config(dc) });
     }
-    let sources = [UnitSource { unit: unit(2), slots: vec!["8192-16383".parse().unwrap()], servers }];
+    let sources = [UnitSource {
+        unit: unit(2),
+        slots: vec!["8192-16383".parse().unwrap()],
+        servers,
+        lost: BTreeSet::new(),
+    }];
     let options = Options { whole_life: false, settle: std::time::Duration::ZERO };
     let report = verify(&sources, None, options, |_| {}).await.unwrap();
     assert_eq!(report.units[&unit(2)].epoch, 2);

@@ -7,6 +7,7 @@ pub mod api;
 pub mod error;
 pub mod exposure;
 pub mod ids;
+pub mod loss;
 pub mod money;
 pub mod operation;
 pub mod platform;

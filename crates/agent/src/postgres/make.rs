@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dujiang_types::loss::Losses;
 use dujiang_types::{Lsn, Position};
 use dujiang_unit::agent::{Data, Process};
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::conf::{CLONING, REWINDING, conninfo, slot};
 use super::error::{PostgresError, file};
+use super::losses::UNDECLARED;
 use super::primary::CHECKPOINT_TIMEOUT;
 use super::programs::Run as Tool;
 use super::run::POLL;
@@ -110,8 +112,7 @@ impl Replica {
     /// Makes this replica's log a prefix of the log of `from` again, after keeping what only it has. If that does
     /// not work the data is left marked as broken, and a clone follows.
     pub async fn rewind(&self, from: &Upstream) -> Result<(), PostgresError> {
-        let end = self.stop_known().await?;
-        self.keep_diverged(from, end).await?;
+        self.keep_diverged(from).await?;
         let source = self.connect_upstream(from).await?;
         // Right after its promotion the control file of the source still names the old timeline.
         source.rows_within(CHECKPOINT_TIMEOUT, "checkpoint the upstream", "CHECKPOINT").await?;
@@ -167,16 +168,25 @@ impl Replica {
         Ok(())
     }
 
-    /// Stops in order and tells how far the log reaches. A replica that is stopped is started once more for that,
-    /// which also replays what a crash left, so that a rewind finds a clean data directory.
-    async fn stop_known(&self) -> Result<Position, PostgresError> {
+    /// Keeps what lies beyond the fork, if anything does, and writes down what it is; then stops in order. A replica
+    /// that is stopped is started once more for that, which also replays what a crash left, so that a rewind finds a
+    /// clean data directory.
+    async fn keep_diverged(&self, from: &Upstream) -> Result<(), PostgresError> {
         self.start().await?;
         let end = self.own_end().await?;
+        let source = self.connect_upstream(from).await?;
+        let fork = self.fork(&source, end).await?;
+        let losses = match fork {
+            Some(fork) => Some(self.losses(fork, end).await),
+            None => None,
+        };
         self.stop_in_order(STOP_BUDGET).await?;
-        if self.control().await?.is_clean() {
-            Ok(end)
-        } else {
-            Err(PostgresError::State("it could not be stopped in order".to_owned()))
+        if !self.control().await?.is_clean() {
+            return Err(PostgresError::State("it could not be stopped in order".to_owned()));
+        }
+        match losses {
+            Some(losses) => self.keep(losses).await,
+            None => Ok(()),
         }
     }
 
@@ -199,36 +209,49 @@ impl Replica {
         }
     }
 
-    /// Data that does not even start may hold the only copy of something all the same: then all its log is kept.
+    /// Data that does not even start may hold the only copy of something all the same: then all of it is kept.
     async fn keep_before_clone(&self, from: &Upstream) -> Result<(), PostgresError> {
-        match self.stop_known().await {
-            Ok(end) => self.keep_diverged(from, end).await,
+        match self.keep_diverged(from).await {
+            Ok(()) => Ok(()),
+            // It is well, but the other one is not there to be compared with: that is tried again.
+            Err(error) if error.may_pass() && self.connect_upstream(from).await.is_err() => Err(error),
             Err(error) => {
-                tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "keeping all log of data that does not work");
+                tracing::warn!(unit = %self.settings.unit, error = %error.chain(), "keeping all of data that does not work");
                 self.stop_now().await?;
-                let end = Position { timeline: 0, flushed: Lsn(u64::MAX) };
-                self.keep(end, Lsn(0)).await
+                let losses = Losses {
+                    unit: self.settings.unit.clone(),
+                    dc: self.settings.dc.clone(),
+                    epoch: self.state().primary_epoch,
+                    fork: Lsn(0),
+                    end: Position { timeline: 0, flushed: Lsn(u64::MAX) },
+                    transactions: 0,
+                    transfers: Vec::new(),
+                    incomplete: Some(error.chain()),
+                };
+                self.keep(losses).await
             }
         }
     }
 
-    /// Keeps what lies beyond the fork, if anything does. Needs a replica stopped in order.
-    async fn keep_diverged(&self, from: &Upstream, end: Position) -> Result<(), PostgresError> {
-        let source = self.connect_upstream(from).await?;
-        match self.fork(&source, end).await? {
-            Some(fork) => self.keep(end, fork).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn keep(&self, end: Position, fork: Lsn) -> Result<(), PostgresError> {
-        let kept =
-            wal::Kept { end, fork, primary_epoch: self.state().primary_epoch, kept_at: Timestamp::now() };
+    /// Copies the log past the fork and the manifest into a folder of their own; and the data, if the manifest is not
+    /// complete.
+    async fn keep(&self, losses: Losses) -> Result<(), PostgresError> {
+        let (fork, end) = (losses.fork, losses.end);
+        let kept = wal::Kept { end, fork, primary_epoch: losses.epoch, kept_at: Timestamp::now() };
         let (pg_wal, dir) = (self.pg_wal(), self.settings.dir.join("kept"));
+        let (transfers, incomplete) = (losses.transfers.len(), losses.incomplete.clone());
+        let fails = incomplete.as_deref().is_some_and(|why| why != UNDECLARED);
+        let data = fails.then(|| self.pgdata());
         let folder = self
-            .on_disk(move |_| wal::keep(&pg_wal, &kept, &dir).map_err(file("keep the diverged log in", &dir)))
+            .on_disk(move |_| {
+                wal::keep(&pg_wal, &kept, &losses, data.as_deref(), &dir)
+                    .map_err(file("keep the diverged log in", &dir))
+            })
             .await?;
-        tracing::warn!(unit = %self.settings.unit, folder = %folder.display(), %fork, %end, "kept diverged log");
+        tracing::warn!(
+            unit = %self.settings.unit, folder = %folder.display(), %fork, %end, transfers, incomplete,
+            "kept diverged log, and wrote down what only it has"
+        );
         Ok(())
     }
 
@@ -253,7 +276,7 @@ impl Replica {
         .await
     }
 
-    async fn tool(
+    pub(super) async fn tool(
         &self,
         program: &str,
         args: &[&str],

@@ -8,6 +8,7 @@
 
 mod conf;
 mod error;
+mod losses;
 mod make;
 mod meter;
 mod observe;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use dujiang_types::loss::{LOSSES_FILE, Losses};
 use dujiang_types::{Epoch, Lsn, Position};
 use serde::{Deserialize, Serialize};
 
@@ -209,10 +210,17 @@ pub struct Kept {
     pub kept_at: jiff::Timestamp,
 }
 
-/// Copies the segments from `kept.fork` to `kept.end` and the history files into a new folder of `dir`.
+/// Copies the segments from `kept.fork` to `kept.end` and the history files into a new folder of `dir`, beside what
+/// they hold; and all of `data`, if it is given.
 ///
 /// Copies, not links: `pg_rewind` writes into the files. Returns the folder.
-pub fn keep(pg_wal: &Path, kept: &Kept, dir: &Path) -> io::Result<PathBuf> {
+pub fn keep(
+    pg_wal: &Path,
+    kept: &Kept,
+    losses: &Losses,
+    data: Option<&Path>,
+    dir: &Path,
+) -> io::Result<PathBuf> {
     let name = format!("{}-tl{}", kept.kept_at.strftime("%Y%m%dT%H%M%S%3fZ"), kept.end.timeline);
     let (made, folder) = (dir.join(format!("{name}.new")), dir.join(name));
     files::remove_dir(&made)?;
@@ -225,6 +233,12 @@ pub fn keep(pg_wal: &Path, kept: &Kept, dir: &Path) -> io::Result<PathBuf> {
             File::open(made.join(&name))?.sync_all()?;
         }
     }
+    if let Some(data) = data {
+        files::copy_dir(data, &made.join("pgdata"))?;
+    }
+    // Customers' accounts and amounts are nobody else's business.
+    let manifest = serde_json::to_vec_pretty(losses)?;
+    files::write_durably(&made.join(LOSSES_FILE), &manifest, files::MODE_SECRET)?;
     files::write_json(&made.join("kept.json"), kept)?;
     files::sync_dir(&made)?;
     fs::rename(&made, &folder)?;

@@ -8,11 +8,29 @@ use std::time::Duration;
 use dujiang_agent::postgres::wal::{Kept, SEGMENT_MB};
 use dujiang_agent::postgres::{Fit, Programs, Replica};
 use dujiang_types::Epoch;
+use dujiang_types::loss::{LOSSES_FILE, Losses};
 use dujiang_unit::agent::{Data, Process};
 use tokio::time::{Instant, timeout};
 
 use crate::prepared::{Renewal, TTL_LONG_MS, primary, promote};
 use crate::world::{Node, PATIENCE, folder, set, settings};
+
+/// Books with one transfer in them, and where the application says they are.
+const BOOKS: &str = "
+    CREATE TABLE postings (posting text PRIMARY KEY, key text, kind text, account text, to_account text,
+        amount bigint, currency text, created_at text);
+    CREATE TABLE entries (posting text, account text, amount bigint, currency text);
+    INSERT INTO postings VALUES ('p0', 'k0', 'deposit', 'a', NULL, 900, 'CNY', 'early');
+    INSERT INTO entries VALUES ('p0', 'cash', -900, 'CNY'), ('p0', 'a', 900, 'CNY');
+    CREATE TABLE dujiang_transfers (part text PRIMARY KEY, relation name, id_column name, account_column name,
+        amount_column name, currency_column name, key_column name, kind_column name, to_column name, at_column name);
+    INSERT INTO dujiang_transfers VALUES
+        ('transfer', 'postings', 'posting', 'account', 'amount', 'currency', 'key', 'kind', 'to_account', 'created_at'),
+        ('entry', 'entries', 'posting', 'account', 'amount', 'currency', NULL, NULL, NULL, NULL)";
+/// One more transfer.
+const TRANSFER: &str = "
+    INSERT INTO postings VALUES ('p1', 'k1', 'transfer', 'a', 'b', 250, 'CNY', 'late');
+    INSERT INTO entries VALUES ('p1', 'a', -250, 'CNY'), ('p1', 'b', 250, 'CNY')";
 
 /// An old home `a` with a commit that no other replica has, and the new home `b` of epoch 2.
 struct Diverged {
@@ -30,10 +48,12 @@ async fn diverged(dir: &Path) -> Diverged {
     a.replica.open_admission().await.unwrap();
     let client = a.connect().await.unwrap();
     client.batch_execute("CREATE TABLE t (note text); INSERT INTO t VALUES ('on both')").await.unwrap();
+    client.batch_execute(BOOKS).await.unwrap();
     b.until_replayed(a.position().await.flushed).await;
     b.replica.detach().await.unwrap();
-    // Written, visible to nobody, and never acknowledged.
-    client.batch_execute("BEGIN; INSERT INTO t VALUES ('only here')").await.unwrap();
+    // Written, visible to nobody, and never acknowledged; the business effect in a subtransaction, as the SDK has it.
+    client.batch_execute("BEGIN; INSERT INTO t VALUES ('only here'); SAVEPOINT work").await.unwrap();
+    client.batch_execute(TRANSFER).await.unwrap();
     let xid = "SELECT pg_current_xact_id()::text::bigint";
     let lost = client.query_one(xid, &[]).await.unwrap().get(0);
     let waiting = tokio::spawn(async move { client.batch_execute("COMMIT").await });
@@ -113,6 +133,21 @@ async fn an_old_home_rejoins_and_the_log_only_it_had_is_kept() {
         records.lines().any(|line| line.contains(&tx) && line.contains(what))
     };
     assert!(has("INSERT") && has("COMMIT"), "the lost transaction {lost} is not in:\n{records}");
+
+    let losses: Losses = serde_json::from_slice(&fs::read(folders[0].join(LOSSES_FILE)).unwrap()).unwrap();
+    assert_eq!((losses.incomplete, losses.epoch, losses.fork), (None, Some(Epoch(1)), kept.fork));
+    let [transfer] = losses.transfers.as_slice() else { panic!("{:?}", losses.transfers) };
+    assert_eq!(
+        (transfer.id.as_str(), transfer.key.as_deref(), transfer.amount_minor),
+        ("p1", Some("k1"), 250)
+    );
+    assert_eq!(
+        (transfer.account.as_str(), transfer.to.as_deref(), transfer.at.as_str()),
+        ("a", Some("b"), "late")
+    );
+    let entries: Vec<_> = transfer.entries.iter().map(|e| (e.account.as_str(), e.amount_minor)).collect();
+    assert_eq!(entries, [("a", -250), ("b", 250)]);
+    assert!(!folders[0].join("pgdata").exists(), "what is decoded needs no copy of the data");
 
     // It counts again: the new home's commits can wait for it.
     b.replica.set_sync(&set(1, &["a"])).await.unwrap();

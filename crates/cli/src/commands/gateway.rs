@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use dujiang_gateway::{AccessLog, Options};
 use dujiang_types::DcId;
+use dujiang_types::loss::ANSWERS_FILE;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -68,6 +69,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         admin: args.admin,
         threads: usize::from(args.threads),
         access_log: args.access_log.0.clone(),
+        answers: Some(args.cache.with_file_name(ANSWERS_FILE)),
         ..Options::new(args.dc.clone(), context.required_identity()?, args.cache.clone())
     };
     dujiang_gateway::run(options).map_err(|e| Failure::because("the gateway cannot run", &e))

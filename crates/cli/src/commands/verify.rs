@@ -31,6 +31,9 @@ pub struct Args {
     /// The journal covers the whole life of the platform: what is not in it must not be in the books
     #[arg(long)]
     whole_life: bool,
+    /// After a promotion without proof: what a loss manifest names may be missing, and is counted
+    #[arg(long)]
+    accept_losses: bool,
     /// How long to wait for transfers under way
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     settle: Duration,
@@ -54,7 +57,11 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
     let options = verify::Options { whole_life: args.whole_life, settle: args.settle };
     let progress = Progress::new();
-    let sources = UnitSource::of_platform(&platform);
+    let mut sources = UnitSource::of_platform(&platform);
+    for source in sources.iter_mut().filter(|_| args.accept_losses) {
+        let accepted = source.accept_losses(&platform);
+        accepted.map_err(|e| Failure::because("the loss manifests cannot be read", &e))?;
+    }
     let checked = context.block_on(async {
         let checked = verify::verify(&sources, journal.as_ref(), options, |what| progress.say(what)).await;
         checked.map_err(|e| Failure::because("the books cannot be checked", &e))
@@ -93,6 +100,11 @@ pub fn print(report: &Report) -> Result<(), Failure> {
              which {} were done; {} came back from the other unit",
             journal.operations, journal.acknowledged, journal.refused, journal.unknown_done, journal.returned
         ))?;
+        if journal.lost > 0 {
+            let lost =
+                format!("{} acknowledged were lost, as manifests say: `dujiang unit losses`", journal.lost);
+            output::line(paint.yellow(lost))?;
+        }
     }
     if report.is_clean() {
         let settled = rounded(report.settled_s);

@@ -49,9 +49,12 @@ async fn instances_of_two_releases_bring_the_schema_up_to_date_together() {
         let sql = "SELECT component, version FROM dujiang_migrations ORDER BY component, version";
         let rows = admin.query(sql, &[]).await.unwrap();
         let steps: Vec<(String, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        (steps.len() == 4).then_some(steps)
+        (steps.len() == 5).then_some(steps)
     })
     .await;
-    assert_eq!(applied, [("sdk".into(), 1), ("sdk".into(), 2), ("shop".into(), 1), ("shop".into(), 2)]);
+    assert_eq!(
+        applied,
+        [("sdk".into(), 1), ("sdk".into(), 2), ("sdk".into(), 3), ("shop".into(), 1), ("shop".into(), 2)]
+    );
     assert_eq!(old.count("pen").await, 3);
 }

@@ -44,6 +44,7 @@ pub(super) fn check_keys(all: &[Books], findings: &mut Findings) {
 pub(super) fn check(
     all: &[Books],
     journal: &Journal,
+    lost: &BTreeSet<&str>,
     whole_life: bool,
     findings: &mut Findings,
 ) -> JournalReport {
@@ -53,6 +54,15 @@ pub(super) fn check(
     for (key, operation) in &journal.operations {
         if operation.request.moves_money() {
             let found = keys.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+            if found.is_empty()
+                && lost.contains(key.as_str())
+                && matches!(operation.outcome(), Outcome::Acknowledged(_))
+            {
+                // Written down, and therefore not silently lost.
+                report.operations += 1;
+                report.lost += 1;
+                continue;
+            }
             check_payment(all, key, operation, found, &mut report, findings);
             if let Outcome::Acknowledged(Receipt { posting: Some(posting), .. }) = operation.outcome()
                 && let Some(other) = receipts.insert(posting.clone(), key)

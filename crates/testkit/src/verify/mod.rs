@@ -7,9 +7,9 @@ mod books;
 mod claims;
 mod ledger;
 mod pairs;
-mod source;
+pub(crate) mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -150,6 +150,8 @@ pub struct JournalReport {
     pub operations: u64,
     /// Acknowledged, and found.
     pub acknowledged: u64,
+    /// Acknowledged, and lost by a promotion without proof, as a manifest says.
+    pub lost: u64,
     /// Refused, and not found.
     pub refused: u64,
     /// Unknown, and found once.
@@ -227,7 +229,8 @@ pub async fn verify(
         all.push(books);
     }
     say("checking");
-    let journal = check(&all, journal, options.whole_life, &mut findings);
+    let lost = sources.iter().flat_map(|source| source.lost.iter().map(String::as_str)).collect();
+    let journal = check(&all, journal, &lost, options.whole_life, &mut findings);
     Ok(Report {
         units,
         journal,
@@ -241,6 +244,7 @@ pub async fn verify(
 fn check(
     all: &[Books],
     journal: Option<&Journal>,
+    lost: &BTreeSet<&str>,
     whole_life: bool,
     findings: &mut Findings,
 ) -> Option<JournalReport> {
@@ -249,5 +253,5 @@ fn check(
     }
     pairs::check(all, findings);
     claims::check_keys(all, findings);
-    journal.map(|journal| claims::check(all, journal, whole_life, findings))
+    journal.map(|journal| claims::check(all, journal, lost, whole_life, findings))
 }

@@ -1,11 +1,14 @@
 //! Finding the database of each unit that takes writes, and waiting until nothing is under way between units.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use dujiang_types::{DcId, SlotRange, UnitId};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::losses;
 use crate::platform::{Platform, ROLE_OPERATOR};
 use crate::verify::{Findings, Rule, VerifyError};
 
@@ -25,6 +28,8 @@ pub struct UnitSource {
     pub slots: Vec<SlotRange>,
     /// Its replicas.
     pub servers: Vec<Server>,
+    /// Ids and keys of transfers that may be missing; see [`UnitSource::accept_losses`].
+    pub lost: BTreeSet<String>,
 }
 
 /// A database server with all that is needed to connect.
@@ -42,6 +47,7 @@ impl UnitSource {
         let source = |(unit, places): (&UnitId, &crate::platform::UnitPlaces)| Self {
             unit: unit.clone(),
             slots: places.slots.clone(),
+            lost: BTreeSet::new(),
             servers: places
                 .replicas
                 .iter()
@@ -60,6 +66,13 @@ impl UnitSource {
                 .collect(),
         };
         platform.units.iter().map(source).collect()
+    }
+
+    /// Lets be missing what a manifest says was lost. Only after a promotion without proof, and never by itself: a
+    /// manifest also names what a failover has lost that should have lost nothing.
+    pub fn accept_losses(&mut self, platform: &Platform) -> io::Result<()> {
+        self.lost = losses::keys(&losses::manifests(platform.data(), Some(&self.unit))?);
+        Ok(())
     }
 }
 
@@ -131,9 +144,9 @@ pub(crate) async fn settled_primaries(
     unreachable!("the loop ends at its deadline")
 }
 
-type Doubled = Vec<(UnitId, DcId)>;
+pub(crate) type Doubled = Vec<(UnitId, DcId)>;
 
-async fn primaries(sources: &[UnitSource]) -> Result<(Vec<Primary>, Doubled), VerifyError> {
+pub(crate) async fn primaries(sources: &[UnitSource]) -> Result<(Vec<Primary>, Doubled), VerifyError> {
     let mut found = Vec::with_capacity(sources.len());
     let mut doubled = Vec::new();
     for source in sources {

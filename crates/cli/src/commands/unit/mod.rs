@@ -2,6 +2,7 @@
 
 mod allow_failover;
 mod force_promote;
+mod losses;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -9,7 +10,7 @@ use crate::failure::Failure;
 /// What is done to one unit and is no move
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  dujiang unit allow-failover unit-1\n  dujiang unit force-promote unit-1 --dc guiyang-1 --request"
+    after_help = "Examples:\n  dujiang unit allow-failover unit-1\n  dujiang unit force-promote unit-1 --dc guiyang-1 --request\n  dujiang unit losses unit-1 -o csv"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -20,12 +21,14 @@ pub struct Args {
 enum Command {
     AllowFailover(allow_failover::Args),
     ForcePromote(force_promote::Args),
+    Losses(losses::Args),
 }
 
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     match &args.command {
         Command::AllowFailover(args) => allow_failover::run(args, context),
+        Command::Losses(args) => losses::run(args, context),
         Command::ForcePromote(args) => force_promote::run(args, context),
     }
 }
