@@ -60,6 +60,27 @@ fn a_control_server_in_every_data_center_takes_three_of_them() {
 }
 
 #[test]
+fn a_data_center_may_be_launched_elsewhere() {
+    let (_dir, programs) = built();
+    let text = with(
+        "network: 127.0.11.0/24",
+        "network: 127.0.11.0/24\n        launcher: [ip, netns, exec, chengdu-1]",
+    );
+    let manifest = Manifest::parse(&text, &programs).unwrap();
+    let launcher = &manifest.launchers[&DcId::new("chengdu-1").unwrap()];
+    assert_eq!(launcher, &["ip", "netns", "exec", "chengdu-1"]);
+    assert_eq!(manifest.launchers.len(), 1);
+    let listens = dujiang_cli::supervisor::ports::addresses(&manifest);
+    assert!(
+        !listens.keys().any(|address| address.to_string().starts_with("127.0.11.")),
+        "nobody listens here"
+    );
+    let wrong = Manifest::parse(&text.replace("[ip, netns, exec, chengdu-1]", "ssh"), &programs).unwrap_err();
+    let right = "write a list, for example `launcher: [ip, netns, exec, chengdu-1]`";
+    assert!(wrong.into_sorted().iter().any(|mistake| mistake.right == right));
+}
+
+#[test]
 fn the_example_is_right_and_is_what_it_says() {
     let (_dir, programs) = built();
     let manifest = Manifest::parse(EXAMPLE, &programs).unwrap();

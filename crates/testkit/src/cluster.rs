@@ -38,11 +38,21 @@ const DATABASE_PORT: u16 = 5_401;
 pub struct Cluster {
     folder: Option<TempDir>,
     data: PathBuf,
-    net: u8,
+    nets: Nets,
     programs: PathBuf,
     reaper: Child,
-    _turn: File,
-    _claim: TcpListener,
+    _turn: Option<File>,
+}
+
+/// The networks of a platform's data centers, and how to get into them.
+#[derive(Debug)]
+pub struct Nets {
+    /// The first two numbers of all addresses, such as `127.64`.
+    pub prefix: String,
+    /// For each data center the command its agent is launched with; empty where they share this machine's network.
+    pub launchers: Vec<Vec<String>>,
+    /// What keeps others from taking the same networks, if anything has to.
+    pub claim: Option<TcpListener>,
 }
 
 /// Why a test platform does not do what it should.
@@ -98,7 +108,16 @@ impl Cluster {
     pub fn prepare() -> Result<Self, ClusterError> {
         let programs = programs()?;
         let turn = take_turn().map_err(ClusterError::io("wait for other test platforms"))?;
-        let (net, claim) = claim_net()?;
+        Self::place(programs, Some(turn), claim_net()?)
+    }
+
+    /// The same with networks of their own for the data centers. It does not wait for other test platforms: that is
+    /// up to the caller ([`take_turn`]), who may have several of them.
+    pub fn prepare_in(nets: Nets) -> Result<Self, ClusterError> {
+        Self::place(programs()?, None, nets)
+    }
+
+    fn place(programs: PathBuf, turn: Option<File>, nets: Nets) -> Result<Self, ClusterError> {
         let folder = tempfile::Builder::new().prefix("dujiang-cluster-").tempdir();
         let folder = folder.map_err(ClusterError::io("make a folder"))?;
         // Run by root, PostgreSQL runs as another user, who has to get through here.
@@ -106,8 +125,9 @@ impl Cluster {
         open.map_err(ClusterError::io("open the folder"))?;
         let data = folder.path().join("data");
         let reaper = reaper(&programs, &data).map_err(ClusterError::io("start the reaper"))?;
-        let cluster = Self { folder: Some(folder), data, net, programs, reaper, _turn: turn, _claim: claim };
-        fs::write(cluster.manifest(), manifest(net)).map_err(ClusterError::io("write the manifest"))?;
+        let text = manifest(&nets);
+        let cluster = Self { folder: Some(folder), data, nets, programs, reaper, _turn: turn };
+        fs::write(cluster.manifest(), text).map_err(ClusterError::io("write the manifest"))?;
         Ok(cluster)
     }
 
@@ -121,7 +141,12 @@ impl Cluster {
 
     /// The same with a control server and a member of etcd in every data center.
     pub async fn start_ha() -> Result<Self, ClusterError> {
-        let cluster = Self::prepare()?;
+        Self::prepare()?.up_ha().await
+    }
+
+    /// Brings it up with a control server and a member of etcd in every data center, until every replica counts.
+    pub async fn up_ha(self) -> Result<Self, ClusterError> {
+        let cluster = self;
         let manifest = cluster.manifest();
         cluster.dujiang(&["up", "--detach", "--ha", "-f", &manifest.to_string_lossy()]).await?;
         cluster.whole().await?;
@@ -188,7 +213,7 @@ impl Cluster {
 
     /// Address of a data center's main host; `number` is its place in [`DATA_CENTERS`].
     pub fn host(&self, number: u8) -> String {
-        format!("127.{}.{}.1", self.net, 11 + number)
+        format!("{}.{}.1", self.nets.prefix, 11 + number)
     }
 
     /// Waits until everything is as it should be.
@@ -274,15 +299,23 @@ fn reaper(programs: &Path, data: &Path) -> io::Result<Child> {
 }
 
 /// Three data centers, three units; the same ports in every network.
-fn manifest(net: u8) -> String {
+fn manifest(nets: &Nets) -> String {
     use std::fmt::Write as _;
-    let mut text = format!("platform: test-{net}\ncontrol:\n  listen: 127.{net}.1.1:7000\nregions:\n");
+    let prefix = &nets.prefix;
+    let mut text = format!("platform: test-{}\n", prefix.replace('.', "-"));
+    if !prefix.starts_with("127.") {
+        text.push_str("allow_non_loopback: true\n");
+    }
+    let _ = write!(text, "control:\n  listen: {prefix}.1.1:7000\nregions:\n");
     for (region, dcs) in [("chengdu", 0..2), ("guiyang", 2..3)] {
         let _ = writeln!(text, "  - name: {region}\n    data_centers:");
         for dc in dcs {
             let name = DATA_CENTERS[dc];
-            let _ = writeln!(text, "      - name: {name}\n        network: 127.{net}.{}.0/24", 11 + dc);
+            let _ = writeln!(text, "      - name: {name}\n        network: {prefix}.{}.0/24", 11 + dc);
             let _ = writeln!(text, "        gateway: {{ port: 8080, threads: 1 }}");
+            if let Some(launcher) = nets.launchers.get(dc) {
+                let _ = writeln!(text, "        launcher: {launcher:?}");
+            }
         }
     }
     let all = DATA_CENTERS.join(", ");
@@ -324,7 +357,7 @@ units:
 
 /// Waits until no other test platform of this user is up: two of them on a few cores would only slow each other down
 /// until deadlines pass. The kernel lets go of the lock when the test ends, however it ends.
-fn take_turn() -> io::Result<File> {
+pub fn take_turn() -> io::Result<File> {
     let name = format!("dujiang-test-platform-{}.lock", nix::unistd::geteuid());
     let file = File::options().create(true).append(true).open(std::env::temp_dir().join(name))?;
     file.lock()?;
@@ -332,13 +365,14 @@ fn take_turn() -> io::Result<File> {
 }
 
 /// A network nobody else uses, and the listener that keeps it so.
-fn claim_net() -> Result<(u8, TcpListener), ClusterError> {
+fn claim_net() -> Result<Nets, ClusterError> {
     let count = NETS.end - NETS.start;
     let first = u16::try_from(std::process::id() % u32::from(count)).unwrap_or_default();
     for step in 0..count {
         let net = u8::try_from(NETS.start + (first + step) % count).unwrap_or(u8::MAX);
         if let Ok(claim) = TcpListener::bind((format!("127.{net}.0.1"), CLAIM_PORT)) {
-            return Ok((net, claim));
+            let prefix = format!("127.{net}");
+            return Ok(Nets { prefix, launchers: Vec::new(), claim: Some(claim) });
         }
     }
     let none = io::Error::new(io::ErrorKind::AddrInUse, "all loopback networks are in use");
@@ -354,7 +388,9 @@ fn programs() -> Result<PathBuf, ClusterError> {
 fn build() -> Result<PathBuf, String> {
     // Tests lie in TARGET/PROFILE/deps, programs in TARGET/PROFILE.
     let test = std::env::current_exe().map_err(|e| e.to_string())?;
-    let profile = test.ancestors().nth(2).ok_or("the test lies in no target folder")?;
+    let folder = test.parent().ok_or("the test lies in no folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let profile = profile.ok_or("the test lies in no target folder")?;
     let target = profile.parent().ok_or("the test lies in no target folder")?;
     let mut command = process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "-p", "dujiang-cli", "-p", "dujiang-bank", "--target-dir"]).arg(target);

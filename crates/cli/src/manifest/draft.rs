@@ -66,6 +66,8 @@ pub struct DataCenterDraft {
     pub gateway_port: Option<At<u16>>,
     /// `gateway.threads`
     pub gateway_threads: Option<At<u16>>,
+    /// `launcher`
+    pub launcher: Vec<String>,
 }
 
 /// One application.
@@ -196,7 +198,8 @@ fn read_regions(fields: &Fields<'_>, mistakes: &mut Mistakes) -> (Vec<At<RegionI
 
 impl DataCenterDraft {
     fn read(node: &Node, region: Option<RegionId>, mistakes: &mut Mistakes) -> Option<Self> {
-        let fields = Fields::of(node, "a data center", &["name", "network", "gateway"], mistakes)?;
+        let fields =
+            Fields::of(node, "a data center", &["name", "network", "gateway", "launcher"], mistakes)?;
         let name = fields.parsed("name", "chengdu-1", mistakes);
         let network = fields.parsed("network", "127.0.11.0/24", mistakes);
         let gateway = fields
@@ -208,7 +211,8 @@ impl DataCenterDraft {
                 gateway.number("threads", 1..=THREADS_MAX, "1", mistakes),
             )
         });
-        Some(Self { name, region, network, gateway_port, gateway_threads })
+        let launcher = read_words(&fields, "launcher", "[ip, netns, exec, chengdu-1]", mistakes);
+        Some(Self { name, region, network, gateway_port, gateway_threads, launcher })
     }
 }
 
@@ -221,7 +225,7 @@ impl ApplicationDraft {
         Some(Self {
             name: fields.parsed("name", "bank", mistakes),
             program: fields.parsed("program", "dujiang-bank", mistakes),
-            args: read_args(&fields, mistakes),
+            args: read_words(&fields, "args", "[--verbose]", mistakes),
             env: read_env(&fields, mistakes),
             data_centers: fields.parsed_items("data_centers", "[chengdu-1]", mistakes),
             instances: fields.number("instances", 1..=INSTANCES_MAX, "1", mistakes),
@@ -231,8 +235,9 @@ impl ApplicationDraft {
     }
 }
 
-fn read_args(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<String> {
-    match fields.optional("args").map(|node| (node.at, &node.value)) {
+/// An optional list of texts, such as arguments.
+fn read_words(fields: &Fields<'_>, name: &str, example: &str, mistakes: &mut Mistakes) -> Vec<String> {
+    match fields.optional(name).map(|node| (node.at, &node.value)) {
         None => Vec::new(),
         Some((_, Value::List(list))) => list
             .iter()
@@ -246,8 +251,8 @@ fn read_args(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Vec<String> {
             })
             .collect(),
         Some((at, other)) => {
-            let wrong = format!("`args` is {}", describe(other));
-            mistakes.add(at, wrong, "write a list, for example `args: [--verbose]`");
+            let wrong = format!("`{name}` is {}", describe(other));
+            mistakes.add(at, wrong, format!("write a list, for example `{name}: {example}`"));
             Vec::new()
         }
     }

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub applications: BTreeMap<AppId, ApplicationSpec>,
     /// Units.
     pub units: BTreeMap<UnitId, UnitSpec>,
+    /// Of data centers whose agents are not started here directly: the command their program and arguments are
+    /// given to. It must become the agent (as `ip netns exec` or `nsenter` do), so that its process is the agent's.
+    pub launchers: BTreeMap<DcId, Vec<String>>,
 }
 
 /// How the control plane is run.
@@ -121,7 +124,10 @@ impl Manifest {
 /// `None` if a value is missing, which the reader has noted as a mistake.
 impl Draft {
     fn finish(self) -> Option<Manifest> {
+        let launched = self.data_centers.iter().filter(|dc| !dc.launcher.is_empty());
+        let launchers = launched.map(|dc| Some((dc.name.as_ref()?.value.clone(), dc.launcher.clone())));
         Some(Manifest {
+            launchers: launchers.collect::<Option<_>>()?,
             platform: self.platform?.value,
             control: match self.store {
                 StoreKind::Redb => ControlPlane::One(self.control?.value),

@@ -93,6 +93,12 @@ impl Children {
             let env = BTreeMap::from([(ENV_DC.to_owned(), dc.to_string())]);
             let mut spec = self.spec(&format!("agent-{dc}"), args, env);
             spec.log = self.folder.path().join("dc").join(dc.as_str()).join("log/agent.log");
+            if let Some([launcher, words @ ..]) = manifest.launchers.get(dc).map(Vec::as_slice) {
+                let program = std::mem::replace(&mut spec.program, launcher.into());
+                let agent = std::mem::take(&mut spec.args);
+                spec.args =
+                    words.iter().cloned().chain([program.display().to_string()]).chain(agent).collect();
+            }
             self.agents.insert(dc.clone(), Agent::Off(spec));
         }
         self.obey_power();

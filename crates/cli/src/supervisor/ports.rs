@@ -18,7 +18,8 @@ pub fn addresses(manifest: &Manifest) -> BTreeMap<SocketAddr, String> {
     if let ControlPlane::One(address) = manifest.control {
         all.insert(address, "the control plane".to_owned());
     }
-    for (dc, spec) in &manifest.data_centers {
+    // What is launched elsewhere binds addresses there, which cannot be tried from here.
+    for (dc, spec) in manifest.data_centers.iter().filter(|(dc, _)| !manifest.launchers.contains_key(*dc)) {
         if manifest.control == ControlPlane::Everywhere {
             all.insert(spec.control_address(), format!("the control server of {dc}"));
             all.insert(spec.etcd_address(), format!("the etcd member of {dc}"));
