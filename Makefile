@@ -6,7 +6,7 @@ MANIFEST ?= examples/two-regions.yaml
 DC ?= chengdu-1
 ARGS ?=
 
-.PHONY: help up down build test drill bench lint clean
+.PHONY: help up down build test drill chaos bench lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,11 @@ test: ## all tests, and what they need if it is missing
 # Strict: a figure beyond its limit is a failure, too.
 drill: build ## kill a data center under load and prove that nothing acknowledged is lost
 	TARGET=$(TARGET) scripts/drill dc-loss $(DC) --strict $(ARGS)
+
+chaos: ## break networks, disks, clocks and processes in every way, into docs/fault-matrix.md
+	@scripts/install-deps chaos
+	cargo build --locked -p dujiang-cli -p dujiang-bank -p dujiang-lab --bins
+	$(TARGET)/debug/chaos $(ARGS)
 
 bench: build ## the figures, each beside its peer's in the same run
 	@scripts/install-deps bench

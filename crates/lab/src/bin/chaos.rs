@@ -1,0 +1,241 @@
+//! `make chaos`: the whole fault matrix, random sequences of faults, and long bad weather, in the laboratory.
+
+#![expect(clippy::print_stdout, reason = "a program for people")]
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use clap::Parser;
+use dujiang_lab::case::{Bench, CaseError, Extras, Finding, Moment};
+use dujiang_lab::fault::Fault;
+use dujiang_lab::nets::Lab;
+use dujiang_lab::table::Table;
+use dujiang_lab::{enter, sequence};
+use dujiang_testkit::load::Mix;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// Break a whole platform in every way, and check after each that no money was lost or invented
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:
+  make chaos                                       the whole matrix, into docs/fault-matrix.md
+  make chaos ARGS='--fault partition --moment load'
+  make chaos ARGS='--seed 1 --sequences 100'       random sequences of 30 s, one after the other
+  make chaos ARGS='--weather-min 20'               200 ms jitter and 1 % loss: nothing may fail over")]
+struct Args {
+    /// Only faults whose name contains this; may be repeated
+    #[arg(long)]
+    fault: Vec<String>,
+    /// Only moments whose name contains this; may be repeated
+    #[arg(long)]
+    moment: Vec<String>,
+    /// Stop beginning new cells or sequences after so many minutes
+    #[arg(long, default_value_t = u64::MAX / 60)]
+    minutes: u64,
+    /// Where the matrix is written
+    #[arg(long, default_value = "docs/fault-matrix.md")]
+    out: PathBuf,
+    /// First seed of the random sequences
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run so many random sequences instead of the matrix
+    #[arg(long)]
+    sequences: Option<u64>,
+    /// Run so many minutes of 200 ms jitter and 1 % loss instead of the matrix
+    #[arg(long)]
+    weather_min: Option<u64>,
+    /// Keep logs of what went wrong here
+    #[arg(long, default_value = "target/chaos")]
+    keep: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = enter::enter() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let mut cause: Option<&dyn Error> = Some(&*error);
+            while let Some(error) = cause {
+                eprintln!("error: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let lab = Lab::set_up(args.seed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    println!("commit {}, {}", commit(), machine());
+    runtime.block_on(async {
+        match (args.sequences, args.weather_min) {
+            (Some(count), _) => sequences(&lab, args, count).await,
+            (None, Some(minutes)) => weather(&lab, minutes).await,
+            (None, None) => matrix(&lab, args).await,
+        }
+    })
+}
+
+/// The matrix; true if nothing was wrong.
+async fn matrix(lab: &Lab, args: &Args) -> Result<bool, Box<dyn Error>> {
+    let named =
+        |name: String, wanted: &[String]| wanted.is_empty() || wanted.iter().any(|w| name.contains(w));
+    let end = Instant::now() + Duration::from_secs(args.minutes.min(100_000) * 60);
+    let mut table =
+        Table { commit: commit(), machine: machine(), at: Timestamp::now().to_string(), ..Table::default() };
+    let mut bench: Option<(Extras, Bench)> = None;
+    for moment in [Moment::Load, Moment::Failover, Moment::Move, Moment::Rebuild, Moment::Idle] {
+        for fault in Fault::ALL {
+            if !named(fault.to_string(), &args.fault) || !named(moment.to_string(), &args.moment) {
+                continue;
+            }
+            if Instant::now() > end {
+                break;
+            }
+            let extras = Extras { disk: fault.is_of_disk(), clock: fault.is_of_clock() };
+            if bench.as_ref().is_none_or(|(has, _)| (has.disk, has.clock) != (extras.disk, extras.clock)) {
+                // The old one ends before the new one begins.
+                drop(bench.take());
+                bench = Some((extras, Bench::set_up(lab, extras, args.seed).await?));
+            }
+            let Some((_, ready)) = &mut bench else { continue };
+            let finding = ready.run(fault, moment).await.unwrap_or_else(failed);
+            println!("{} {fault}, {moment}: {}", Timestamp::now(), told(&finding));
+            if !finding.wrong.is_empty() {
+                lab.heal();
+                keep(bench.as_ref(), &args.keep, &format!("{fault:?}-{moment:?}"));
+                // What comes after would be blamed for it.
+                bench = None;
+            }
+            table.cells.insert((fault, moment), finding);
+            fs::write(&args.out, table.page())?;
+        }
+    }
+    Ok(table.cells.values().all(|cell| cell.wrong.is_empty()))
+}
+
+/// Random sequences; true if nothing was wrong.
+async fn sequences(lab: &Lab, args: &Args, count: u64) -> Result<bool, Box<dyn Error>> {
+    let end = Instant::now() + Duration::from_secs(args.minutes.min(100_000) * 60);
+    let mut bench: Option<(Extras, Bench)> = None;
+    let (mut ran, mut wrong) = (0, Vec::new());
+    for seed in args.seed..args.seed.saturating_add(count) {
+        if Instant::now() > end {
+            break;
+        }
+        if bench.is_none() {
+            bench = Some((Extras::default(), Bench::set_up(lab, Extras::default(), seed).await?));
+        }
+        let Some((_, ready)) = &mut bench else { continue };
+        let planned = sequence::plan(seed);
+        let finding = sequence::run(ready, &planned).await.unwrap_or_else(failed);
+        ran += 1;
+        println!("{} seed {seed}, {} faults: {}", Timestamp::now(), planned.len(), told(&finding));
+        if !finding.wrong.is_empty() {
+            print!("{}", sequence::describe(&planned));
+            wrong.push(seed);
+            lab.heal();
+            keep(bench.as_ref(), &args.keep, &format!("seed-{seed}"));
+            bench = None;
+        }
+    }
+    println!("{ran} sequences of 30 s run on commit {}, {} wrong {wrong:?}", commit(), wrong.len());
+    Ok(wrong.is_empty())
+}
+
+/// Bad weather; true if no unit changed its home or its epoch.
+async fn weather(lab: &Lab, minutes: u64) -> Result<bool, Box<dyn Error>> {
+    let mut bench = Bench::set_up(lab, Extras::default(), 1).await?;
+    let before = bench.ground.cluster.whole().await?;
+    let load = bench.load(Mix::default()).await?;
+    let began = Timestamp::now();
+    lab.change_all(|link| (link.jitter_us, link.loss_per_mille) = (200_000, 10));
+    for minute in 1..=minutes {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        println!(
+            "{} minute {minute}: {} primaries seen so far, {} payments",
+            Timestamp::now(),
+            bench.observer.reigns().len(),
+            load.progress().acknowledged()
+        );
+    }
+    lab.heal();
+    let mut finding = Finding::default();
+    bench.settle(&mut finding).await?;
+    let after = bench.ground.cluster.control()?.status().await?;
+    let run = load.run().to_owned();
+    let summary = load.stop().await?;
+    bench.judge(&mut finding, Some((&run, began))).await?;
+    let mut failovers = 0;
+    for (unit, view) in &before.units {
+        let (was, is) = (&view.unit.status, &after.units[unit].unit.status);
+        println!(
+            "{unit}: home {} epoch {} before, home {} epoch {} after",
+            was.home, was.epoch, is.home, is.epoch
+        );
+        failovers += u64::from(was.epoch != is.epoch);
+    }
+    println!(
+        "{minutes} minutes of 200 ms jitter and 1 % loss on commit {}: {failovers} units failed over",
+        commit()
+    );
+    println!("{}; {} failed requests", told(&finding), summary.total.failed_requests);
+    Ok(failovers == 0 && finding.wrong.is_empty())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what a result's failure is mapped with")]
+fn failed(error: CaseError) -> Finding {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    Finding { wrong: vec![format!("could not be carried out: {error}{cause}")], ..Finding::default() }
+}
+
+fn told(finding: &Finding) -> String {
+    if let Some(why) = &finding.not_done {
+        return format!("not possible: {why}");
+    }
+    let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} s"));
+    let (outage, whole) = (seconds(finding.outage_s), seconds(finding.whole_s));
+    let word = if finding.wrong.is_empty() { "ok".to_owned() } else { format!("WRONG {:?}", finding.wrong) };
+    format!("{word}; longest outage {outage}, whole after {whole}, {} acknowledged", finding.acknowledged)
+}
+
+/// Copies logs and journal of a platform that went wrong.
+fn keep(bench: Option<&(Extras, Bench)>, folder: &Path, name: &str) {
+    let Some((_, bench)) = bench else { return };
+    let to = folder.join(name);
+    let data = bench.ground.cluster.data();
+    let script = "mkdir -p \"$1\" && cd \"$0\" && cp -a --parents log dc/*/log dc/*/units/*/log ../journal.jsonl \"$1\" 2>/dev/null; \
+                  true";
+    let absolute = std::path::absolute(&to).unwrap_or(to);
+    let copied = Command::new("sh").args(["-c", script]).arg(data).arg(&absolute).status();
+    println!("  logs are kept in {} ({copied:?})", absolute.display());
+}
+
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "crates", "apps"]);
+    if changed.is_some_and(|text| !text.is_empty()) { format!("{hash} with changes") } else { hash }
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib: u64 =
+        memory.split_ascii_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let who = if nix::unistd::geteuid().is_root() { "as root" } else { "as an ordinary user" };
+    format!("{cores} cores, {} GB, Linux {}, {who}", kib >> 20, release.trim())
+}
