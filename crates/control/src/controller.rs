@@ -15,6 +15,7 @@ use dujiang_unit::controller::{Change, Decision, Effect, Memory, Seen, View, dec
 use dujiang_unit::safety::Surroundings;
 use jiff::Timestamp;
 
+use crate::cell::UnitCell;
 use crate::error::chain;
 use crate::leader;
 use crate::observed::SeenAgent;
@@ -99,38 +100,78 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.forget_units_but(&records);
         shared.observed().forget_all_but(&records);
         for (id, unit) in &records.units {
-            consider(&shared, term, &records, id, unit).await;
+            consider(&shared, term, &records, id, unit);
         }
     }
 }
 
-/// Decides about one unit and writes the change. A change that cannot be written is simply decided again.
-async fn consider(shared: &Shared, term: Revision, records: &Records, id: &UnitId, unit: &Unit) {
+/// Decides about one unit and has the change written. Nothing waits for that: other units are decided about meanwhile,
+/// and this one again when it is done. A change that cannot be written is simply decided again.
+fn consider(shared: &Arc<Shared>, term: Revision, records: &Records, id: &UnitId, unit: &Unit) {
     let cell = shared.unit(id);
-    let mut memory = cell.turn.lock().await;
-    // Taken under the lock: time and reports must not be older than the last grant.
-    let sight = Sight::of(shared, id);
-    let view = sight.view(unit, requested(records, id));
-    let change = match decide_guarded(&view, &mut memory) {
+    let Some(turn) = cell.try_turn() else { return };
+    if cell.is_beyond(unit.revision) {
+        // What this server wrote itself is not yet among the records; their watch wakes us.
+        return;
+    }
+    let decision = cell.decide(|memory| {
+        // Looked at in there: time and reports must not be older than the last grant.
+        let sight = Sight::of(shared, id);
+        decide_guarded(&sight.view(unit, requested(records, id)), memory)
+    });
+    match decision {
         Decision::Keep { why } => {
             if cell.set_waiting(&why) {
                 tracing::info!(unit = %id, phase = %unit.status.phase, epoch = %unit.status.epoch, why, "waiting");
             }
-            return;
         }
-        Decision::Change(change) => change,
-    };
-    match write(shared, term, unit, &change).await {
+        Decision::Change(change) => {
+            let (shared, id, unit) = (Arc::clone(shared), id.clone(), unit.clone());
+            tokio::spawn(async move {
+                carry_out(&shared, term, &cell, &id, &unit, &change).await;
+                drop(turn);
+                shared.wake.notify_one();
+            });
+        }
+    }
+}
+
+async fn carry_out(
+    shared: &Shared,
+    term: Revision,
+    cell: &UnitCell,
+    id: &UnitId,
+    unit: &Unit,
+    change: &Change,
+) {
+    let written = write(shared, term, unit, change).await;
+    match &written {
+        Ok(TxnOutcome::Committed(revision)) if change.status != unit.status => {
+            cell.written(Some(Resource {
+                status: change.status.clone(),
+                revision: *revision,
+                ..unit.clone()
+            }));
+        }
+        // The record was not part of it.
+        Ok(TxnOutcome::Committed(_)) => cell.written(Some(unit.clone())),
+        Ok(TxnOutcome::Conflict { .. }) | Err(_) => cell.written(None),
+    }
+    match written {
         Ok(TxnOutcome::Committed(revision)) => {
             shared.metrics.changes.inc();
             cell.set_waiting(&change.status.reason);
-            log(id, unit, &change, revision);
+            log(id, unit, change, revision);
         }
         Ok(TxnOutcome::Conflict { key, .. }) => {
             shared.metrics.conflicts.inc();
             tracing::debug!(unit = %id, key, "someone else was faster; deciding again");
         }
-        Err(error) => tracing::warn!(unit = %id, error = chain(&error), "a decision could not be written"),
+        Err(error) => {
+            tracing::warn!(unit = %id, error = chain(&error), "a decision could not be written");
+            // A store that fails at once is not asked again at once.
+            tokio::time::sleep(TICK).await;
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use dujiang_store::fenced::Right;
 use dujiang_store::{Check, Listing, Store, Txn, TxnOutcome};
 use dujiang_types::Revision;
-use dujiang_unit::leadership::{Leadership, PULSE_MS, Standing};
+use dujiang_unit::leadership::{Leadership, PULSE_MS, Standing, VALID_MS};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::error::chain;
 use crate::state::{Shared, ms_between};
@@ -18,6 +21,10 @@ const PULSE_KEY: &str = "control/pulse";
 /// How often a server that does not lead looks: small beside the silence it waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PULSE_EVERY: Duration = Duration::from_millis(PULSE_MS);
+/// A pulse that was sent longer ago than a term lasts without one is not worth waiting for.
+const PULSE_TIMEOUT: Duration = Duration::from_millis(VALID_MS);
+/// Pulses under way at once: as many as are sent until the first of them is given up.
+const PULSES_MAX: usize = 4;
 /// A store that has not answered for so long may have said much since: whoever follows it through this server is
 /// sent elsewhere. Two elections of etcd's.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
@@ -141,27 +148,44 @@ impl Leader {
         }
     }
 
-    /// Writes pulses until another server has taken over.
+    /// Writes pulses until another server has taken over. One that takes long does not hold up the next: what counts is
+    /// when a committed one was sent, so over a slow network the term goes on as long as each of them arrives in time.
     async fn pulse(&self) {
         let Some(term) = self.state().leadership.leads(0) else { return };
+        let mut under_way = FuturesUnordered::new();
+        let mut next = tokio::time::interval(PULSE_EVERY);
+        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let sent_ms = self.now_ms();
-            let txn = Txn::new().check(LEADER_KEY, term).put(PULSE_KEY, "");
-            match self.store.transact(txn).await {
-                Ok(TxnOutcome::Committed(_)) => {
-                    let mut state = self.state();
-                    state.heard = Instant::now();
-                    state.leadership.pulsed(sent_ms);
+            let committed = tokio::select! {
+                _ = next.tick(), if under_way.len() < PULSES_MAX => {
+                    under_way.push(self.write_pulse(term));
+                    continue;
                 }
-                Ok(TxnOutcome::Conflict { .. }) => {
-                    self.state().leadership.lost();
-                    tracing::warn!(server = self.name, %term, "another control server has taken over");
-                    return;
-                }
-                Err(error) => tracing::warn!(error = chain(&error), "a pulse was not written"),
+                Some(committed) = under_way.next() => committed,
+            };
+            if !committed {
+                self.state().leadership.lost();
+                tracing::warn!(server = self.name, %term, "another control server has taken over");
+                return;
             }
-            tokio::time::sleep(PULSE_EVERY).await;
         }
+    }
+
+    /// One pulse. False if another server has taken over.
+    async fn write_pulse(&self, term: Revision) -> bool {
+        let sent_ms = self.now_ms();
+        let txn = Txn::new().check(LEADER_KEY, term).put(PULSE_KEY, "");
+        match timeout(PULSE_TIMEOUT, self.store.transact(txn)).await {
+            Ok(Ok(TxnOutcome::Committed(_))) => {
+                let mut state = self.state();
+                state.heard = Instant::now();
+                state.leadership.pulsed(sent_ms);
+            }
+            Ok(Ok(TxnOutcome::Conflict { .. })) => return false,
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "a pulse was not written"),
+            Err(_) => tracing::warn!("a pulse was not written in time"),
+        }
+        true
     }
 }
 

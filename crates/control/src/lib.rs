@@ -6,6 +6,7 @@
 
 mod api;
 mod births;
+mod cell;
 mod controller;
 mod error;
 mod evidence;

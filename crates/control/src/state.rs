@@ -13,6 +13,7 @@ use dujiang_unit::controller::Memory;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::Trust;
+use crate::cell::UnitCell;
 use crate::error::chain;
 use crate::evidence::Signing;
 use crate::leader::{self, Leader};
@@ -54,36 +55,6 @@ pub(crate) struct Shared {
     pub(crate) leader: Arc<Leader>,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
-}
-
-/// What is remembered of one unit between decisions.
-#[derive(Debug)]
-pub(crate) struct UnitCell {
-    /// Held over "decide and write" and over "read the record and grant": a lease is never granted between a
-    /// decision that assumes there is none and its being written.
-    pub(crate) turn: tokio::sync::Mutex<Memory>,
-    /// What the controller is waiting for, for people.
-    waiting: Mutex<String>,
-}
-
-impl UnitCell {
-    fn new(memory: Memory) -> Self {
-        Self { turn: tokio::sync::Mutex::new(memory), waiting: Mutex::default() }
-    }
-
-    pub(crate) fn waiting(&self) -> String {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// True if it is something else than before.
-    pub(crate) fn set_waiting(&self, why: &str) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = *waiting != why;
-        if new {
-            why.clone_into(&mut waiting);
-        }
-        new
-    }
 }
 
 impl Shared {

@@ -138,12 +138,13 @@ mod tests {
     #[derive(Debug, Default)]
     struct Server {
         leadership: Leadership,
-        /// What is on its way: when it arrives at the store, when the answer is back, and what it is.
-        call: Option<Call>,
+        /// What is on its way: one look or one attempt to take over, or up to four pulses.
+        calls: Vec<Call>,
         idle_until_ms: u64,
         frozen_until_ms: u64,
     }
 
+    /// When it was sent, arrives at the store, is back with its answer, and what it is.
     #[derive(Debug, Clone, Copy)]
     struct Call {
         sent_ms: u64,
@@ -195,15 +196,12 @@ mod tests {
             Answer::Committed(Revision(self.revision))
         }
 
-        fn answered(&mut self, number: usize, call: Call, now_ms: u64) -> Result<(), String> {
+        /// Takes an answer in. `Some` is what follows from it at once.
+        fn answered(&mut self, number: usize, call: Call, now_ms: u64) -> Result<Option<What>, String> {
             let server = &mut self.servers[number];
             match (call.what, call.answer) {
                 (What::Read, Some(Answer::Standing(standing))) => {
-                    let vacant = server.leadership.read(standing, now_ms);
-                    if vacant {
-                        server.idle_until_ms = now_ms;
-                        server.call = Some(Call { what: What::TakeOver(standing), ..call });
-                    }
+                    return Ok(server.leadership.read(standing, now_ms).then_some(What::TakeOver(standing)));
                 }
                 (What::TakeOver(_), Some(Answer::Committed(term))) => {
                     let bound = server.leadership.granted_until_ms(call.sent_ms);
@@ -215,23 +213,24 @@ mod tests {
                     }
                 }
                 (What::Pulse(_), Some(Answer::Committed(_))) => server.leadership.pulsed(call.sent_ms),
-                (What::Pulse(_), Some(Answer::Conflict)) => server.leadership.lost(),
+                (What::Pulse(_), Some(Answer::Conflict)) => {
+                    server.leadership.lost();
+                    server.calls.clear();
+                }
                 _ => {} // lost on the way, or somebody else was faster
             }
-            Ok(())
+            Ok(None)
         }
 
         /// Everything that happens in one millisecond. `chance` decides about delays, losses and pauses.
         fn step(&mut self, now_ms: u64, chance: &mut impl FnMut(u64) -> u64) -> Result<(), String> {
-            let arrivals: Vec<usize> = (0..self.servers.len())
-                .filter(|n| {
-                    self.servers[*n].call.is_some_and(|c| c.answer.is_none() && c.at_store_ms == now_ms)
-                })
-                .collect();
-            for number in arrivals {
-                let Some(call) = self.servers[number].call else { continue };
-                let answer = self.at_store(call.what);
-                self.servers[number].call = Some(Call { answer: Some(answer), ..call });
+            for number in 0..self.servers.len() {
+                for index in 0..self.servers[number].calls.len() {
+                    let call = self.servers[number].calls[index];
+                    if call.answer.is_none() && call.at_store_ms == now_ms {
+                        self.servers[number].calls[index].answer = Some(self.at_store(call.what));
+                    }
+                }
             }
             for number in 0..self.servers.len() {
                 self.run(number, now_ms, chance)?;
@@ -258,36 +257,36 @@ mod tests {
                 // Whoever leads may grant a lease at any moment.
                 self.last_grant = (now_ms, term);
             }
-            match server.call {
-                Some(call) if call.back_ms <= now_ms => {
-                    server.call = None;
-                    server.idle_until_ms = now_ms + 100;
-                    self.answered(number, call, now_ms)?;
-                    self.send_follow_up(number, now_ms, chance);
+            while let Some(back) = self.servers[number].calls.iter().position(|call| call.back_ms <= now_ms) {
+                let call = self.servers[number].calls.remove(back);
+                match self.answered(number, call, now_ms)? {
+                    Some(what) => self.send(number, what, now_ms, chance),
+                    None if !matches!(call.what, What::Pulse(_)) => {
+                        self.servers[number].idle_until_ms = now_ms + 100;
+                    }
+                    None => {}
                 }
-                None if server.idle_until_ms <= now_ms => {
-                    let what = server.leadership.term.map_or(What::Read, |term| What::Pulse(term.revision));
-                    self.send(number, what, now_ms, chance);
-                }
-                _ => {}
+            }
+            let server = &mut self.servers[number];
+            let (what, most) = match server.leadership.term {
+                None => (What::Read, 1),
+                Some(term) => (What::Pulse(term.revision), 4),
+            };
+            if server.calls.len() < most && server.idle_until_ms <= now_ms {
+                server.idle_until_ms = now_ms + if most > 1 { PULSE_MS } else { 0 };
+                self.send(number, what, now_ms, chance);
             }
             Ok(())
         }
 
-        fn send_follow_up(&mut self, number: usize, now_ms: u64, chance: &mut impl FnMut(u64) -> u64) {
-            if let Some(Call { what: what @ What::TakeOver(_), .. }) = self.servers[number].call {
-                self.send(number, what, now_ms, chance);
-            }
-        }
-
         fn send(&mut self, number: usize, what: What, now_ms: u64, chance: &mut impl FnMut(u64) -> u64) {
-            // One in twenty is slow, one in a hundred never arrives.
+            // One in twenty is slow, one in a hundred never arrives: pulses overtake each other.
             let mut delay = || if chance(20) == 0 { 1 + chance(3_000) } else { 1 + chance(30) };
             let (there, back) = (delay(), delay());
             let at_store_ms = if chance(100) == 0 { u64::MAX } else { now_ms + there };
             let call =
                 Call { sent_ms: now_ms, at_store_ms, back_ms: now_ms + there + back, what, answer: None };
-            self.servers[number].call = Some(call);
+            self.servers[number].calls.push(call);
         }
     }
 

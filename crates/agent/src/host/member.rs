@@ -15,9 +15,11 @@ use crate::process::{Keeper, Spec};
 const GRACE: Duration = Duration::from_secs(5);
 /// etcd from the distribution.
 pub const ETCD: &str = "/usr/bin/etcd";
-/// Between data centers a message takes some ten milliseconds; five lost heartbeats begin an election.
+/// Between data centers a message takes some ten milliseconds, on a bad day a few hundred.
 const HEARTBEAT_MS: u32 = 100;
-const ELECTION_MS: u32 = 600;
+/// A lost packet holds up its connection for up to twice the longest round trip, which must not begin an election. Beside
+/// that of a home's lease, which is waited for anyway, an election of one to two seconds costs nothing.
+const ELECTION_MS: u32 = 1_000;
 /// History that watches can be resumed in. Everyone who watches lists again when it is gone.
 const HISTORY_KEPT: &str = "10m";
 /// What the records may take on disk: a thousand times what a large platform has. Beyond it etcd takes only deletions.
@@ -82,7 +84,9 @@ impl Processes<'_> {
             ("--quota-backend-bytes", QUOTA_BYTES.to_string()),
             ("--log-level", "warn".to_owned()),
         ];
-        let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        // Who alone does not hear the leader must not depose it.
+        let args = args.chain(["--pre-vote".to_owned()]).collect();
         let ready = format!("{own_client}/health");
         self.folder.process(self.options, "etcd", ETCD.into(), args, ready)
     }

@@ -50,8 +50,9 @@ use servers::Server;
 
 /// Two reports are at least so far apart: news often come in twos and threes.
 const REPORT_APART: Duration = Duration::from_millis(10);
-/// How long making a connection may take. Within a region less than ten milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long making a connection may take. Within a region less than ten milliseconds; but it takes two round trips, and
+/// the kernel sends a first packet that was lost again after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long all replicas together may take to stop when the data center is shut down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -186,7 +187,7 @@ struct Shared {
     promises: reqwest::Client,
     metrics: Metrics,
     handles: Mutex<BTreeMap<UnitId, Arc<Handle>>>,
-    instances: tokio::sync::Mutex<BTreeMap<String, InstanceReport>>,
+    instances: Mutex<BTreeMap<String, InstanceReport>>,
     /// Of what runs here, for the evidence.
     versions: BTreeMap<String, String>,
 }
@@ -196,8 +197,12 @@ impl Shared {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn instances(&self) -> BTreeMap<String, InstanceReport> {
-        self.instances.lock().await.clone()
+    fn instances(&self) -> BTreeMap<String, InstanceReport> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show(&self, instances: BTreeMap<String, InstanceReport>) {
+        *self.instances.lock().unwrap_or_else(PoisonError::into_inner) = instances;
     }
 }
 
@@ -247,7 +252,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         promises,
         metrics: Metrics::new(),
         handles: Mutex::default(),
-        instances: tokio::sync::Mutex::default(),
+        instances: Mutex::default(),
         versions: versions(&programs).await,
     });
     let (stop, stopping) = watch::channel(false);
@@ -275,9 +280,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     }
     agent.shut_down(&stop).await;
     over.notify_one();
-    if let Ok(mut reporter) = reporting.await {
+    if let Ok(reporter) = reporting.await {
         // That everything is stopped: others need not wait for leases to run out.
-        reporter.report().await;
+        reporter.close().await;
     }
     watching.abort();
     keeping.abort();
@@ -292,13 +297,17 @@ async fn report_until(mut reporter: Reporter, news: Arc<Notify>, over: Arc<Notif
     let every = Duration::from_millis(Timing::default().renew_ms);
     loop {
         let begun = Instant::now();
-        reporter.report().await;
+        reporter.report();
         // Not earlier than a moment after the last one, not later than a renewal after it.
-        sleep_until(begun + REPORT_APART).await;
-        tokio::select! {
-            () = sleep_until(begun + every) => {}
-            () = news.notified() => {}
-            () = over.notified() => return reporter,
+        let (mut wanted, mut due) = (false, false);
+        while !due {
+            tokio::select! {
+                () = sleep_until(begun + every) => due = true,
+                () = sleep_until(begun + REPORT_APART), if wanted => due = true,
+                () = news.notified(), if !wanted => wanted = true,
+                Some(answer) = reporter.answer() => wanted |= reporter.take(answer),
+                () = over.notified() => return reporter,
+            }
         }
     }
 }
@@ -326,7 +335,7 @@ impl Agent {
                 self.drive_units(&dc.spec, &known);
                 self.instances.apply(&known).await;
             }
-            *self.shared.instances.lock().await = self.instances.report();
+            self.shared.show(self.instances.report());
             tokio::select! {
                 changed = timeout(every, self.known.changed()) => {
                     if let Ok(Err(_)) = changed {
@@ -385,7 +394,7 @@ impl Agent {
     async fn shut_down(&mut self, stop: &watch::Sender<bool>) {
         tracing::info!("shutting the data center down");
         self.instances.stop().await;
-        *self.shared.instances.lock().await = BTreeMap::new();
+        self.shared.show(BTreeMap::new());
         stop.send_replace(true);
         let tasks = std::mem::take(&mut self.tasks).into_values();
         if timeout(SHUTDOWN_TIMEOUT, futures_util::future::join_all(tasks)).await.is_err() {

@@ -153,7 +153,7 @@ mod tests {
             promises: plain_http_client().build().unwrap(),
             metrics: crate::host::Metrics::new(),
             handles: Mutex::default(),
-            instances: tokio::sync::Mutex::default(),
+            instances: Mutex::default(),
             versions: BTreeMap::new(),
         });
         let router = router(App { shared, known: watch::channel(Known::default()).1 });

@@ -65,7 +65,7 @@ pub(super) async fn approve(
     let unit = operation_of(&app, &id).await?.ok_or_else(absent)?.spec.work.unit().clone();
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);
-    let _memory = cell.turn.lock().await;
+    let _turn = cell.turn().await;
     // Read again: it may have changed while waiting for the turn.
     let operation = operation_of(&app, &id).await?.ok_or_else(absent)?;
     let record = unit_record(&app, &unit).await?;

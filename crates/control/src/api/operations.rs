@@ -56,7 +56,7 @@ pub(super) async fn create(
     unit_record(&app, unit).await?;
     let cell = app.shared.unit(unit);
     // Two that ask at once are not both told that nobody else did.
-    let _memory = cell.turn.lock().await;
+    let _turn = cell.turn().await;
     let record = unit_record(&app, unit).await?;
     let operations = readable_operations(&app).await?;
     if let Some(first) = operations.iter().find(|o| key.is_some() && o.labels.get(LABEL_KEY) == key.as_ref())

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use dujiang_types::api::{AgentReply, AgentReport, GatewayReportRequest, Lease};
 use dujiang_types::unit::{UnitSpec, UnitStatus};
 use dujiang_types::{Code, DcId, Epoch, Kind, Problem, Revision, UnitId};
-use dujiang_unit::lease;
+use futures_util::future::join_all;
 
 use super::App;
 use super::body::Json;
@@ -47,11 +47,11 @@ pub(super) async fn agent(
     let mut leases = BTreeMap::new();
     if current {
         app.shared.wake.notify_one();
-        // Who does not lead takes reports to be ready, and grants nothing.
-        for (unit, epoch) in renew.into_iter().filter(|_| term.is_some()) {
-            if grant(&app, term, &dc, &unit, epoch).await? {
-                leases.insert(unit, Lease { epoch, ttl_ms: app.shared.timing.lease_ms });
-            }
+        // Who does not lead takes reports to be ready, and grants nothing. One unit's lease does not wait for another's.
+        let asked = renew.into_iter().filter(|_| term.is_some());
+        let grants = asked.map(|(unit, epoch)| grant(&app, term, &dc, unit, epoch));
+        for granted in join_all(grants).await {
+            leases.extend(granted?);
         }
     }
     Ok(axum::Json(AgentReply { leads: term.is_some(), leases, revision: app.shared.records().revision }))
@@ -59,22 +59,32 @@ pub(super) async fn agent(
 
 /// Grants if the committed record allows it. Remembered before it is answered, so that nobody else is promoted
 /// before it has run out.
-async fn grant(app: &App, term: Option<Revision>, dc: &DcId, unit: &UnitId, epoch: Epoch) -> ApiResult<bool> {
-    if !app.shared.records().units.contains_key(unit) {
-        return Ok(false);
+///
+/// Only the first grant of a term reads the store: after that nobody but this server changes who may have a lease, and
+/// a store that is slow for a moment must not cost one.
+async fn grant(
+    app: &App,
+    term: Option<Revision>,
+    dc: &DcId,
+    unit: UnitId,
+    epoch: Epoch,
+) -> ApiResult<Option<(UnitId, Lease)>> {
+    let Some(watched) = app.shared.records().units.get(&unit).cloned() else { return Ok(None) };
+    let cell = app.shared.unit(&unit);
+    if !cell.knows_record() {
+        let read = app.shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
+        let Some(record) = read else { return Ok(None) };
+        cell.learn(&record);
     }
-    let cell = app.shared.unit(unit);
-    let mut memory = cell.turn.lock().await;
-    let record = app.shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
-    // Asked again after whatever the store took: a lease granted later than this server leads is one the next leader
+    cell.learn(&watched);
+    // Asked after whatever the store took: a lease granted later than this server leads is one the next leader
     // does not count with.
     let leads = app.shared.leader.leads() == term;
-    let granted = leads && record.is_some_and(|record| lease::may_grant(&record, dc, epoch));
-    if granted {
-        memory.last_grant_ms = app.shared.now_ms();
-        app.shared.metrics.leases_granted.inc();
+    if !leads || !cell.grant(dc, epoch, app.shared.now_ms()) {
+        return Ok(None);
     }
-    Ok(granted)
+    app.shared.metrics.leases_granted.inc();
+    Ok(Some((unit, Lease { epoch, ttl_ms: app.shared.timing.lease_ms })))
 }
 
 /// Takes a gateway's report.

@@ -24,7 +24,7 @@ pub(super) async fn allow_failover(
     let unit = unit_of(&name)?;
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);
-    let _memory = cell.turn.lock().await;
+    let _turn = cell.turn().await;
     let mut record = unit_record(&app, &unit).await?;
     if record.status.last_failover.take().is_none() {
         return Ok(answer(StatusCode::OK, &record));
