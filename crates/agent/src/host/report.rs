@@ -255,3 +255,80 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::Json;
+    use axum::Router;
+    use axum::extract::State;
+    use axum::routing::post;
+    use dujiang_identity::testing::TestAuthority;
+    use dujiang_identity::{Acceptor, Expect, Role, http_client, plain_http_client};
+    use dujiang_types::Revision;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::host::listen::{self, Bounds};
+    use crate::host::{Metrics, Options};
+
+    const BOUNDS: Bounds =
+        Bounds { connections: 8, head: Duration::from_secs(30), age: Duration::from_secs(60) };
+
+    /// A control server that leads and never answers the first report. The state counts the reports.
+    async fn answers_all_but_the_first(State(reports): State<Arc<AtomicU64>>) -> Json<AgentReply> {
+        if reports.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::future::pending::<()>().await;
+        }
+        Json(AgentReply { leads: true, leases: BTreeMap::new(), revision: Revision(1) })
+    }
+
+    async fn reporter() -> Reporter {
+        let authority = TestAuthority::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = Acceptor::new(&authority.identity("control"), Expect::anyone()).unwrap();
+        let router = Router::new()
+            .route("/v1/agents/{dc}/report", post(answers_all_but_the_first))
+            .with_state(Arc::default());
+        tokio::spawn(listen::serve(listener, acceptor, router, BOUNDS));
+        let identity = authority.identity("dc/chengdu-1/agent");
+        let client = http_client(&identity, Expect::roles(&[Role::Control])).unwrap().build().unwrap();
+        let options = Options {
+            dc: DcId::new("chengdu-1").unwrap(),
+            control: vec![url.clone()],
+            members: BTreeMap::new(),
+            identity,
+            data: PathBuf::from("/"),
+            program: PathBuf::new(),
+        };
+        let shared = Shared {
+            options,
+            servers: Server::all(&[url]),
+            client,
+            promises: plain_http_client().build().unwrap(),
+            metrics: Metrics::new(),
+            handles: Mutex::default(),
+            instances: Mutex::default(),
+            versions: BTreeMap::new(),
+        };
+        let known = Known { complete: true, ..Known::default() };
+        Reporter::new(Arc::new(shared), watch::channel(known).1)
+    }
+
+    #[tokio::test]
+    async fn a_report_that_is_not_answered_does_not_hold_up_the_next() {
+        let mut reporter = reporter().await;
+        let began = boottime_ms();
+        reporter.report();
+        reporter.report();
+        let answer = timeout(Duration::from_secs(30), reporter.answer()).await.unwrap().unwrap();
+        assert!(answer.told.as_ref().is_ok_and(|reply| reply.leads), "{answer:?}");
+        assert!(answer.sent_ms >= began);
+        assert!(!reporter.take(answer), "nobody is owed anything");
+    }
+}
