@@ -61,13 +61,15 @@ impl UnitCell {
         self.ledger().committed.as_ref().is_some_and(|committed| committed.revision > revision)
     }
 
-    /// Decides. If that is to change the record, grants reckon with the change from here on.
+    /// Decides; only for who has the turn, so nothing is being written. If that is to change the record, grants reckon
+    /// with the change from here on.
     pub(crate) fn decide(&self, decide: impl FnOnce(&mut Memory) -> Decision) -> Decision {
         let mut ledger = self.ledger();
         let decision = decide(&mut ledger.memory);
-        if let Decision::Change(change) = &decision {
-            ledger.writing = Some(change.status.clone());
-        }
+        ledger.writing = match &decision {
+            Decision::Change(change) => Some(change.status.clone()),
+            Decision::Keep { .. } => None,
+        };
         decision
     }
 
