@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -74,10 +74,10 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Copies a directory with all files and directories in it; links are followed by none. Each file is on disk when this
-/// returns.
+/// Copies a directory with all files and directories in it, and no links. The copy is its owner's alone, and each file
+/// is on disk when this returns.
 pub fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+    make_private_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, made) = (entry.file_type()?, to.join(entry.file_name()));
@@ -105,4 +105,9 @@ fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)
+}
+
+/// Makes a directory only its owner may enter.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

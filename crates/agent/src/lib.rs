@@ -14,4 +14,4 @@ pub mod proc;
 pub mod process;
 pub mod secret;
 
-pub use host::{AgentError, ETCD, IdentityFolder, Options, run};
+pub use host::{AgentError, ETCD, IdentityFolder, Options, peer_url, run};

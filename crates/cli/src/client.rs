@@ -128,6 +128,20 @@ impl Client {
         self.call(Method::POST, path, Some(body), HeaderMap::new()).await
     }
 
+    /// `POST` without a body to every server; the URLs of those that did not do it, each with the reason.
+    pub async fn post_to_all(&self, path: &str) -> Vec<(String, Failure)> {
+        let mut failed = Vec::new();
+        for url in &self.servers {
+            let sent = self.http.post(format!("{url}{path}")).timeout(ANSWER_TIMEOUT).send().await;
+            match sent {
+                Ok(response) if response.status().is_success() => {}
+                Ok(response) => failed.push((url.clone(), refusal(response).await)),
+                Err(error) => failed.push((url.clone(), self.unreachable(&error))),
+            }
+        }
+        failed
+    }
+
     /// `PUT` of a resource's labels and spec.
     pub async fn put(
         &self,

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod output;
 pub mod platform;
 pub mod progress;
+pub mod store;
 pub mod supervisor;
 pub mod table;
 pub mod view;

@@ -101,16 +101,18 @@ pub fn sync_set(set: &SyncSet) -> String {
 }
 
 fn operation(operation: &Operation) -> [Cell; 7] {
-    let (work, unit, places) = match &operation.spec.work {
-        Work::Move { unit, to } => ("move", unit, format!("to {to}")),
-        Work::Failover { unit, from } => ("failover", unit, format!("from {from}")),
-        Work::ForcePromote { unit, to } => ("force-promote", unit, format!("to {to}")),
+    let (work, places) = match &operation.spec.work {
+        Work::Move { to, .. } => ("move", format!("to {to}")),
+        Work::Failover { from, .. } => ("failover", format!("from {from}")),
+        Work::Restore { revision, .. } => ("restore", format!("to revision {revision}")),
+        Work::Recover { from } => ("recover", format!("from {from}")),
+        Work::ForcePromote { to, .. } => ("force-promote", format!("to {to}")),
     };
     let last = operation.status.steps.last();
     [
         operation.name.as_str().into(),
         work.into(),
-        unit.as_str().into(),
+        operation.spec.work.unit().map_or("the store", |unit| unit.as_str()).into(),
         places.into(),
         state(operation.status.state),
         last.map_or_else(|| "-".to_owned(), |step| format!("{}: {}", step.name, step.reason)).into(),

@@ -74,7 +74,7 @@ fn a_verdict_on_a_manifest_names_what_is_in_it_or_what_is_wrong() {
     });
     assert_eq!(check(EXAMPLE), (Some(0), right));
     let wrong = json!({"file": file, "mistakes": [{
-        "line": 54, "column": 17, "wrong": "`durability` is \"zer\"", "right": "did you mean `zero`?",
+        "line": 65, "column": 17, "wrong": "`durability` is \"zer\"", "right": "did you mean `zero`?",
     }]});
     assert_eq!(check(&EXAMPLE.replacen("durability: zero", "durability: zer", 1)), (Some(2), wrong));
 }

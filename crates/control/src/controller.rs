@@ -188,7 +188,7 @@ fn decide_guarded(view: &View, memory: &mut Memory) -> Decision {
 /// The oldest move of the unit that nobody has begun.
 pub(crate) fn requested<'a>(records: &'a Records, unit: &UnitId) -> Option<&'a Operation> {
     let pending = records.operations.values().filter(|operation| {
-        operation.status.state == OperationState::Pending && operation.spec.work.unit() == unit
+        operation.status.state == OperationState::Pending && operation.spec.work.unit() == Some(unit)
     });
     pending.min_by_key(|operation| operation.revision)
 }

@@ -32,6 +32,7 @@ pub(crate) fn application(name: &str) -> Application {
         data_centers: BTreeSet::from([dc("a"), dc("b"), dc("c")]),
         instances: 2,
         port: 9000,
+        dns: None,
         routes: vec![RouteRule {
             prefix: "/v1/accounts/".to_owned(),
             key: KeySource::Segment { form: KeyForm::Account },
@@ -53,7 +54,7 @@ pub(crate) fn unit_spec(slots: &str, port: u16) -> UnitSpec {
 
 pub(crate) fn unit(name: &str, slots: &str, port: u16) -> Unit {
     let spec = unit_spec(slots, port);
-    let status = crate::births::unit_status(&spec, jiff::Timestamp::UNIX_EPOCH);
+    let status = crate::births::unit_status(&spec, false, jiff::Timestamp::UNIX_EPOCH);
     resource(Kind::Unit, name, spec, status)
 }
 

@@ -8,6 +8,7 @@ mod api;
 mod births;
 mod cell;
 mod controller;
+pub mod drain;
 mod error;
 mod evidence;
 #[cfg(test)]
@@ -16,9 +17,11 @@ mod leader;
 mod metrics;
 mod observed;
 mod records;
+pub mod restore;
 mod retention;
 mod routing;
 mod server;
+mod size;
 mod state;
 pub mod status;
 mod surroundings;
@@ -34,6 +37,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+pub use api::Sites;
 pub use api::{EvidenceLine, EvidenceList};
 pub use error::Error;
 pub use evidence::Signing;
@@ -98,6 +102,7 @@ pub struct Control {
     retention: JoinHandle<()>,
     leader: JoinHandle<()>,
     evidence: JoinHandle<()>,
+    size: JoinHandle<()>,
 }
 
 impl Control {
@@ -126,6 +131,7 @@ impl Control {
             retention: tokio::spawn(retention::run(Arc::clone(&shared))),
             leader: tokio::spawn(leader::run(Arc::clone(&shared))),
             evidence: tokio::spawn(evidence::run(Arc::clone(&shared))),
+            size: tokio::spawn(size::run(Arc::clone(&shared))),
             shared,
         })
     }
@@ -143,6 +149,7 @@ impl Control {
             _ = &mut self.retention => "retention",
             _ = &mut self.leader => "leader",
             _ = &mut self.evidence => "evidence",
+            _ = &mut self.size => "size",
             error = &mut self.follower => match error {
                 Ok(error) => return Error::Store(error),
                 Err(_) => "follower",
@@ -158,6 +165,7 @@ impl Control {
         self.retention.abort();
         self.leader.abort();
         self.evidence.abort();
+        self.size.abort();
         self.shared.closing.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::warn!(%error, "the server did not end in order");
@@ -172,6 +180,7 @@ impl Drop for Control {
         self.retention.abort();
         self.leader.abort();
         self.evidence.abort();
+        self.size.abort();
         self.server.abort();
     }
 }

@@ -97,6 +97,27 @@ fn observed(registry: &mut Registry, shared: &Shared) {
     let leads: Gauge = Gauge::default();
     leads.set(i64::from(shared.leader.leads().is_some()));
     registry.register("leads", "1 if this server decides, 0 if it only listens", leads);
+    if let Some(store) = &*shared.size.borrow() {
+        let gauge = |value: u64| {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge
+        };
+        let (size, quota) = (gauge(store.bytes), gauge(store.quota_bytes));
+        registry.register_with_unit("store_size", "Size of the store on disk", Unit::Bytes, size);
+        registry.register_with_unit(
+            "store_quota",
+            "Size at which the store takes no writes",
+            Unit::Bytes,
+            quota,
+        );
+        let alarm = gauge(u64::from(store.alarm.is_some()));
+        registry.register(
+            "store_alarm",
+            "1 if the store is about to be, or is, too large to write to",
+            alarm,
+        );
+    }
     let broken: Gauge = Gauge::default();
     broken.set(i64::try_from(records.broken.len()).unwrap_or(i64::MAX));
     registry.register("unit_epoch", "Epoch of each unit", epochs);

@@ -9,6 +9,9 @@ use dujiang_types::unit::Unit;
 use dujiang_types::{AppId, DcId, Kind, OperationId, Resource, Revision, UnitId};
 use serde::de::DeserializeOwned;
 
+use crate::drain::{self, Drained};
+use crate::restore::{self, Restored};
+
 /// Operations remembered to be over: far more than end between two looks.
 const OVER_MAX: usize = 256;
 
@@ -27,6 +30,10 @@ pub(crate) struct Records {
     pub(crate) over: VecDeque<OperationId>,
     /// Keys whose value cannot be read, with the reason. Nothing is decided about them.
     pub(crate) broken: BTreeMap<String, String>,
+    /// Sites nobody new shall be sent to.
+    pub(crate) drained: BTreeMap<DcId, Drained>,
+    /// How the store was put back, if it ever was: then a unit that is new to it need not be new.
+    pub(crate) restored: Option<Restored>,
 }
 
 impl Records {
@@ -61,6 +68,12 @@ impl Records {
     /// Takes over one deletion.
     fn delete(&mut self, key: &str) {
         self.broken.remove(key);
+        if key == restore::MARK {
+            self.restored = None;
+        }
+        if let Some(dc) = drain::site_of(key) {
+            self.drained.remove(&dc);
+        }
         let Some((kind, name)) = split_key(key) else { return };
         match kind {
             Kind::DataCenter => drop(DcId::new(name).map(|id| self.datacenters.remove(&id))),
@@ -72,6 +85,14 @@ impl Records {
 
     /// `None` for a key that is no resource's.
     fn insert(&mut self, entry: &Entry) -> Option<Result<(), String>> {
+        if let Some(dc) = drain::site_of(&entry.key) {
+            let drained = serde_json::from_slice(&entry.value).map_err(|error| error.to_string());
+            return Some(drained.map(|drained| drop(self.drained.insert(dc, drained))));
+        }
+        if entry.key == restore::MARK {
+            let mark = serde_json::from_slice(&entry.value).map_err(|error| error.to_string());
+            return Some(mark.map(|mark| self.restored = Some(mark)));
+        }
         let (kind, name) = split_key(&entry.key)?;
         Some(match kind {
             Kind::DataCenter => read(name, entry).map(|(id, r)| drop(self.datacenters.insert(id, r))),

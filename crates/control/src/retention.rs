@@ -29,7 +29,7 @@ async fn expire(shared: &Shared) -> dujiang_store::Result<()> {
             continue;
         };
         let reason = format!("nobody approved it until {:.0}", approval.expires_at);
-        let unit = records.units.get(operation.spec.work.unit());
+        let unit = operation.spec.work.unit().and_then(|unit| records.units.get(unit));
         let epoch = unit.map(|unit| unit.status.epoch).unwrap_or_default();
         let mut operation = operation.clone();
         operation.status.state = OperationState::Failed;

@@ -2,6 +2,7 @@
 
 use dujiang_routing::table::ApplicationRoute;
 use dujiang_routing::{Mode, RoutingTable, UnitRoute};
+use dujiang_types::dns::{Directory, Site};
 use dujiang_types::platform::Application;
 use dujiang_types::{DcId, UnitId};
 
@@ -31,7 +32,24 @@ pub(crate) fn routing_table(records: &Records) -> RoutingTable {
         units: units.collect(),
         mesh: mesh.collect(),
         applications: applications.collect(),
+        dns: directory(records),
     }
+}
+
+/// What the names lead to. Only one application has any: the first is as good as an error nobody sees.
+fn directory(records: &Records) -> Option<Directory> {
+    let application = records.applications.values().find(|application| application.spec.dns.is_some())?;
+    let spec = application.spec.dns.clone()?;
+    let sites = records.datacenters.iter().map(|(dc, record)| {
+        let site = Site {
+            region: record.spec.region.clone(),
+            address: record.spec.gateway_address().ip(),
+            health: record.spec.gateway_admin_address(),
+            drained: records.drained.contains_key(dc),
+        };
+        (dc.clone(), site)
+    });
+    Some(Directory { spec, sites: sites.collect(), serial: application.revision })
 }
 
 fn instances_in(

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::records::Records;
 use crate::routing::{next_table, routing_table};
+use crate::status::StoreView;
 
 /// Watches served at once. Every agent, gateway and a few dozen people; each costs a task and a few KiB.
 const STREAMS_MAX: usize = 256;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) trust: Trust,
     pub(crate) leader: Arc<Leader>,
+    /// What the store takes on disk, as measured last.
+    pub(crate) size: watch::Sender<Option<StoreView>>,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
 }
@@ -85,6 +88,7 @@ impl Shared {
             closing: watch::Sender::new(false),
             metrics: Metrics::default(),
             trust,
+            size: watch::Sender::new(None),
             observed: Mutex::default(),
             units: Mutex::default(),
         }))

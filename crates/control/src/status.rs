@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::controller::Sight;
 use crate::records::Records;
+use crate::restore::Restored;
 use crate::state::Shared;
 
 /// The platform as it is known at this moment.
@@ -36,9 +37,27 @@ pub struct Status {
     pub gateways: BTreeMap<DcId, GatewayView>,
     /// Operations that are not over.
     pub operations: Vec<Operation>,
+    /// What the store of the server that was asked takes on disk; `None` until it was measured.
+    #[serde(default)]
+    pub store: Option<StoreView>,
+    /// How the store was put back from a backup or from its last member, if it ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
     /// Records that cannot be read, by key, with the reason. Nothing is decided about them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unreadable: BTreeMap<String, String>,
+}
+
+/// What the store takes on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoreView {
+    /// Bytes its file takes.
+    pub bytes: u64,
+    /// Beyond this many etcd takes nothing but deletions.
+    pub quota_bytes: u64,
+    /// What is wrong with its size and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
 }
 
 /// One unit.
@@ -112,6 +131,8 @@ pub(crate) fn status(shared: &Shared) -> Status {
         agents: agents(shared, &records),
         gateways: gateways(shared, &records),
         operations: records.operations.values().cloned().collect(),
+        store: shared.size.borrow().clone(),
+        restored: records.restored.clone(),
         unreadable: records.broken.clone(),
     }
 }

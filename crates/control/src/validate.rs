@@ -72,6 +72,16 @@ pub(crate) fn application(records: &Records, name: &AppId, spec: &ApplicationSpe
     mistakes.require(spec.env.keys().all(|key| !key.is_empty() && !key.contains('=')), || {
         "spec.env: a name of a variable is neither empty nor contains '='".to_owned()
     });
+    if let Some(dns) = &spec.dns {
+        for mistake in dns.mistakes() {
+            mistakes.require(false, || format!("spec.dns.{mistake}"));
+        }
+        let others = records.applications.iter().filter(|(other, _)| *other != name);
+        for (other, _) in others.filter(|(_, record)| record.spec.dns.is_some()) {
+            mistakes
+                .require(false, || format!("spec.dns: {other} has names already, and one application can"));
+        }
+    }
     mistakes.require(!spec.data_centers.is_empty(), || "spec.data_centers: is empty".to_owned());
     known(&mut mistakes, records, "spec.data_centers", &spec.data_centers);
     let instances_ok = (1..=INSTANCES_MAX).contains(&spec.instances);

@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         units: vec![unit("unit-1", "0-8191")?, unit("unit-2", "8192-16383")?],
         mesh: BTreeMap::new(),
         applications: BTreeMap::from([(application.clone(), route)]),
+        dns: None,
     };
     let cache = Path::new(folder).join("routing.json");
     std::fs::write(&cache, serde_json::to_vec(&table)?)?;

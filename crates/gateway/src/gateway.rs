@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::access_log::{self, AccessLogQueue};
 use crate::answers::{self, AnswerQueue};
 use crate::cores;
+use crate::dns;
 use crate::error::Error;
 use crate::health::HealthBoard;
 use crate::limits::CONNECT_MAX;
@@ -75,6 +76,7 @@ impl Gateway {
         let counts = Arc::new(Counts::new(threads));
         let health = Arc::new(HealthBoard::default());
         let (table, table_seen) = watch::channel(None);
+        let (directory, directory_seen) = watch::channel(None);
         // Whatever fails from here on, dropping this ends what was started.
         let mut gateway =
             Self { addresses: sockets.addresses, counts, stop, threads: Vec::new(), told, heard };
@@ -91,15 +93,23 @@ impl Gateway {
             client: http_client(&options.identity, Expect::roles(&[Role::Control]))?,
             probe: http_client(&options.identity, expect_instances(&options.identity))?,
             table,
+            directory,
             counts: gateway.counts.clone(),
             health: health.clone(),
             current: AtomicUsize::new(0),
             suspicion: watch::Sender::new(0),
-            dc: options.dc,
+            dc: options.dc.clone(),
             cache: options.cache,
         });
         let (counts, seen) = (gateway.counts.clone(), table_seen.clone());
         let metrics = Arc::new(Metrics { counts, health: health.clone(), table: seen });
+        let server = dns::Server {
+            here: options.dc,
+            host: options.listen.ip(),
+            directory: directory_seen,
+            client: http_client(&options.identity, Expect::roles(&[Role::Gateway]))?,
+        };
+        gateway.threads.push(threads::names(server, stopped.clone(), &gateway.told)?);
         let beside = threads::beside(link, (sockets.admin, admin), metrics, stopped.clone(), &gateway.told)?;
         gateway.threads.push(beside);
         let cores = cores::for_each_of(threads);

@@ -23,6 +23,7 @@ mod cache;
 mod chunked;
 mod client;
 mod cores;
+mod dns;
 mod error;
 mod forward;
 mod gateway;

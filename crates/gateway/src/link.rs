@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dujiang_routing::{Compiled, Place, RoutingTable};
 use dujiang_types::DcId;
 use dujiang_types::api::GatewayReportRequest;
+use dujiang_types::dns::Directory;
 use dujiang_types::report::GatewayReport;
 use tokio::sync::watch;
 
@@ -31,6 +32,8 @@ pub(crate) struct Link {
     /// For instances.
     pub(crate) probe: reqwest::Client,
     pub(crate) table: watch::Sender<Option<Arc<Compiled>>>,
+    /// What the names lead to; `None` if there are none.
+    pub(crate) directory: watch::Sender<Option<Arc<Directory>>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) health: Arc<HealthBoard>,
     /// Which of the servers is watched.
@@ -147,6 +150,13 @@ impl Link {
         }
         tracing::info!(version = %table.version, "new routing table");
         self.table.send_replace(Some(Arc::new(compiled)));
+        self.directory.send_if_modified(|directory| {
+            let changed = directory.as_deref() != table.dns.as_ref();
+            if changed {
+                *directory = table.dns.clone().map(Arc::new);
+            }
+            changed
+        });
         true
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::cores;
+use crate::dns;
 use crate::error::Error;
 use crate::link::Link;
 use crate::metrics::Metrics;
@@ -98,6 +99,27 @@ pub(crate) fn beside(
             tokio::spawn(admin::serve(admin, acceptor, metrics));
             let _ = stopped.wait_for(|stopped| *stopped).await; // an error means the same
             drop(link); // kept until here: the workers end when nobody can give them a table any more
+        });
+    })
+}
+
+/// Starts the thread that answers customers' DNS: apart from the traffic, so that neither can slow the other.
+pub(crate) fn names(
+    server: dns::Server,
+    mut stopped: watch::Receiver<bool>,
+    told: &Sender<Event>,
+) -> Result<JoinHandle<()>, Error> {
+    let name = "gateway-dns";
+    let failed = |source| Error::Thread { name: name.to_owned(), source };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    spawn(name, told, move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = dns::run(server) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+            // Only with the gateway, which joins its threads.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
         });
     })
 }

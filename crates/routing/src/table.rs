@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use dujiang_types::dns::Directory;
 use dujiang_types::platform::RouteRule;
 use dujiang_types::{AppId, DcId, Epoch, Revision, Slot, SlotRange, UnitId};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct RoutingTable {
     pub mesh: BTreeMap<DcId, SocketAddr>,
     /// Applications.
     pub applications: BTreeMap<AppId, ApplicationRoute>,
+    /// The names customers find the sites by, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Directory>,
 }
 
 /// How to route to one unit.

@@ -170,7 +170,12 @@ impl World {
     /// commit.
     fn check_elections(&mut self, unit: usize) {
         let Some((index, id)) = self.checker.units[unit].frontier else { return };
-        let claims = self.control.unit(unit).status.claims.clone();
+        let status = &self.control.unit(unit).status;
+        // Nothing is elected by a restored record before everybody was asked.
+        if status.epoch == dujiang_unit::controller::UNKNOWN {
+            return;
+        }
+        let claims = status.claims.clone();
         let mut all = Vec::new();
         for dc in 0..DC_COUNT {
             let at = At { dc, unit };
@@ -220,7 +225,7 @@ impl World {
             .frontier
             .is_some_and(|(i, id)| db.log.get(i).is_none_or(|r| r.id != id));
         // An answer that was on its way when the epoch changed is no harm if the commit has come along.
-        if self.came_along(at.unit, index, record.id) && fence < self.control.unit(at.unit).status.epoch.0 {
+        if self.came_along(at.unit, fence, index, record.id) {
             return;
         }
         if lost {
@@ -230,7 +235,10 @@ impl World {
                 )
             });
         }
-        self.check_claimed(at, fence, setting);
+        // A restored record says nothing yet about what is acknowledged meanwhile.
+        if self.control.unit(at.unit).status.epoch != dujiang_unit::controller::UNKNOWN {
+            self.check_claimed(at, fence, setting);
+        }
         let unit = &mut self.checker.units[at.unit];
         let first = *unit.acknowledger.entry(fence).or_insert(at.dc);
         if let What::Write { key } | What::Again { key } = record.what {
@@ -249,13 +257,16 @@ impl World {
         }
     }
 
-    /// True if the home's log, which holds every commit acknowledged before, holds this one too.
-    fn came_along(&self, unit: usize, index: usize, id: u64) -> bool {
-        let home = &self.control.unit(unit).status.home;
+    /// True if a commit acknowledged under the epoch of that fence is in the log of who led after it, with every
+    /// commit acknowledged before. Who led after it is the home of a later epoch; a restored record does not say, but
+    /// the database itself does.
+    fn came_along(&self, unit: usize, fence: u64, index: usize, id: u64) -> bool {
+        let status = &self.control.unit(unit).status;
         let frontier = self.checker.units[unit].frontier;
-        (0..DC_COUNT).filter(|dc| dc_id(*dc) == *home).any(|dc| {
+        (0..DC_COUNT).any(|dc| {
             let db = self.db(At { dc, unit });
-            db.holds(index, id) && frontier.is_none_or(|(index, id)| db.holds(index, id))
+            let led_later = db.fence > fence || status.epoch.0 > fence && dc_id(dc) == status.home;
+            led_later && db.holds(index, id) && frontier.is_none_or(|(index, id)| db.holds(index, id))
         })
     }
 
@@ -338,10 +349,25 @@ impl World {
         self.healed() && (0..self.unit_count).all(|unit| self.whole(unit).is_ok())
     }
 
+    /// True of a restored unit with a replica that has no data, while nobody led under the highest epoch: that the
+    /// replica never had any is not known any more, so nothing proves that the others hold all that was acknowledged,
+    /// and an operator has to force the promotion.
+    fn awaits_operator(&self, unit: usize) -> bool {
+        let lacks_data = |dc| self.db(At { dc, unit }).content == Content::Absent;
+        let everywhere: Vec<usize> = (0..DC_COUNT).collect();
+        self.options.scenario.restores()
+            && self.control.unit(unit).status.phase == Phase::Electing
+            && everywhere.iter().any(|dc| lacks_data(*dc))
+            && !self.proves(unit, &everywhere)
+    }
+
     /// Whether a unit serves with every replica following and in the sync set; if not, what is missing.
     fn whole(&self, unit: usize) -> Result<(), String> {
         let record = self.control.unit(unit);
         let status = &record.status;
+        if self.awaits_operator(unit) {
+            return Ok(());
+        }
         if self.clients.served_since_heal[unit] < SERVED_MIN {
             return Err(format!("no client is answered; {}: {}", status.phase, status.reason));
         }

@@ -7,7 +7,7 @@ use dujiang_types::operation::{Operation, OperationSpec, OperationState, Operati
 use dujiang_types::report::{DataState, GatewayReport, ReplicaReport, ReplicaState};
 use dujiang_types::unit::{Claim, Durability, Phase, SyncSet, Unit, UnitSpec, UnitStatus};
 use dujiang_types::{AppId, DcId, Epoch, Kind, Revision, SlotRange};
-use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide};
+use dujiang_unit::controller::{Change, Decision, Memory, Seen, View, decide, distrust};
 use dujiang_unit::lease::may_grant;
 use dujiang_unit::safety::Surroundings;
 use jiff::Timestamp;
@@ -23,6 +23,8 @@ use crate::{Options, Sabotage};
 
 /// How often every unit is decided about without a report prompting it.
 const TICK: Us = 100 * MS;
+/// A restored store goes on so far above what it replaces.
+const RESTORE_GAP: u64 = 1_000;
 
 /// A change on its way to the store.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub struct Control {
     gateways_ms: BTreeMap<DcId, u64>,
     /// By agent: the session heard last, its highest sequence, and sessions of the past.
     sessions: BTreeMap<Dc, (String, u64, BTreeSet<String>)>,
+    /// Records at the time of the last backup.
+    backup: Option<Vec<Unit>>,
 }
 
 fn record(rng: &mut ChaCha8Rng, unit: usize, options: &Options) -> Unit {
@@ -111,7 +115,28 @@ impl Control {
             gateways: BTreeMap::new(),
             gateways_ms: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            backup: None,
         }
+    }
+
+    /// Writes the records to a backup.
+    pub fn back_up(&mut self) {
+        self.backup = Some(self.store.units.clone());
+    }
+
+    /// Replaces the records by those of the backup, as a restore does.
+    pub fn restore(&mut self) {
+        let Some(backup) = self.backup.clone() else { return };
+        // Above every revision anybody has seen.
+        self.store.revision.0 += RESTORE_GAP;
+        self.store.operations.clear();
+        let revision = self.store.revision;
+        let reason = "the store was restored".to_owned();
+        let restored = |unit: Unit| {
+            let status = distrust(&unit.spec, &unit.status, reason.clone(), Timestamp::UNIX_EPOCH);
+            Unit { revision, status, ..unit }
+        };
+        self.store.units = backup.into_iter().map(restored).collect();
     }
 
     /// The committed record of a unit.
@@ -230,7 +255,8 @@ impl World {
         let trusting = self.options.sabotages(Sabotage::UnknownIsAbsent);
         let guesses = trusting.then(|| with_guesses(record, &memory.reports, self.timing.fresh_ms));
         let requested = control.store.operations.iter().find(|operation| {
-            operation.status.state == OperationState::Pending && *operation.spec.work.unit() == unit_id(unit)
+            operation.status.state == OperationState::Pending
+                && operation.spec.work.unit() == Some(&unit_id(unit))
         });
         let around = Surroundings::default();
         let view = View {
@@ -379,6 +405,7 @@ fn with_guesses(
         if reports.get(dc).is_none_or(|seen| seen.age_ms > fresh_ms) {
             let report = ReplicaReport {
                 revision: unit.revision,
+                epoch_seen: Epoch(0),
                 data: DataState::Absent,
                 state: ReplicaState::Stopped { sealed: None },
                 position: None,

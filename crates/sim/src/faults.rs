@@ -50,6 +50,10 @@ pub enum Fault {
     Cancel(At),
     /// A database removes the log its standbys may still need.
     LoseSlot(At),
+    /// The store is written to a backup.
+    Backup,
+    /// The control plane ends, and the store is replaced by that backup.
+    Restore,
 }
 
 /// What is going to happen in a run.
@@ -89,6 +93,14 @@ impl Plan {
             heal += FAULT_MAX + bound(&options.timing()) + rng.random_range(SECOND..8 * SECOND);
             let time = rng.random_range(begin..calm);
             faults.push((time, draw_absence(rng, scenario, heal - time)));
+        }
+        if scenario.restores() {
+            // Some time apart, so that units may have moved, failed over and moved back in between.
+            for _ in 0..rng.random_range(1..=2) {
+                let backup = rng.random_range(begin / 2..calm);
+                faults.push((backup, Fault::Backup));
+                faults.push((rng.random_range(backup..heal.max(backup + SECOND)), Fault::Restore));
+            }
         }
         faults.sort_by_key(|(time, _)| *time);
         let moves = if scenario == Scenario::Calm { 0 } else { rng.random_range(0..=6) };
@@ -276,6 +288,11 @@ impl World {
             }
             Fault::Mend(cut) => self.net.mend(&cut),
             Fault::Stall(dc, takes) => self.disk_until[dc] = self.now + takes,
+            Fault::Backup => self.control.back_up(),
+            Fault::Restore => {
+                self.crash(Proc::Control);
+                self.control.restore();
+            }
             Fault::Cancel(at) => self.cancel_one(at),
             Fault::LoseSlot(at) => {
                 let db = self.db_mut(at);

@@ -197,7 +197,7 @@ impl World {
     }
 
     /// True if the data in these data centers proves every claim, and one of them holds all that is claimed.
-    fn proves(&self, unit: usize, whole: &[Dc]) -> bool {
+    pub(crate) fn proves(&self, unit: usize, whole: &[Dc]) -> bool {
         let seen: BTreeMap<_, _> =
             whole.iter().filter_map(|dc| Some((dc_id(*dc), self.stands(At { dc: *dc, unit })?))).collect();
         complete(&self.control.unit(unit).status.claims, &seen).is_ok_and(|complete| !complete.is_empty())

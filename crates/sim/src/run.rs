@@ -21,11 +21,14 @@ pub enum Scenario {
     Partitions,
     /// All of it at once.
     Everything,
+    /// As with crashes, and the store is replaced by a backup of an earlier moment.
+    Restored,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Calm, Self::Moves, Self::Crashes, Self::Partitions, Self::Everything];
+    pub const ALL: [Self; 6] =
+        [Self::Calm, Self::Moves, Self::Crashes, Self::Partitions, Self::Everything, Self::Restored];
 
     /// True if anything breaks.
     pub fn breaks(self) -> bool {
@@ -34,12 +37,17 @@ impl Scenario {
 
     /// True if processes and machines fail.
     pub fn crashes(self) -> bool {
-        matches!(self, Self::Crashes | Self::Everything)
+        matches!(self, Self::Crashes | Self::Everything | Self::Restored)
     }
 
     /// True if the network fails.
     pub fn cuts(self) -> bool {
         matches!(self, Self::Partitions | Self::Everything)
+    }
+
+    /// True if the store is replaced by a backup.
+    pub fn restores(self) -> bool {
+        self == Self::Restored
     }
 
     /// True if clocks run at different rates.
@@ -105,7 +113,8 @@ impl Options {
             trace: false,
             sabotage: None,
             freezes_guards: scenario == Scenario::Everything,
-            liveness_at_end_only: false,
+            // After a restore a unit waits for all of its replicas, which is known to take long.
+            liveness_at_end_only: scenario == Scenario::Restored,
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dujiang_sim::{Options, Scenario, run, run_many};
 
 /// How many seeds each scenario runs.
-const COUNTS: [(Scenario, u64); 5] = [
+const COUNTS: [(Scenario, u64); 6] = [
     (Scenario::Calm, 200),
     (Scenario::Moves, 300),
     (Scenario::Crashes, 600),
     (Scenario::Partitions, 500),
     (Scenario::Everything, 600),
+    (Scenario::Restored, 600),
 ];
 /// Distinct seeds over all scenarios, at least.
 const DISTINCT_MIN: u64 = 2_000;
@@ -84,6 +85,11 @@ fn seeds_with_partitions_hold() {
 #[test]
 fn seeds_with_everything_hold() {
     hold(Scenario::Everything);
+}
+
+#[test]
+fn seeds_with_restored_stores_hold() {
+    hold(Scenario::Restored);
 }
 
 #[test]

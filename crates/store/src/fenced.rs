@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dujiang_types::Revision;
 
-use crate::{Check, Entry, Error, LeaseId, Listing, Result, Store, Txn, TxnOutcome, Watch};
+use crate::{Check, Entry, Error, LeaseId, Listing, Result, Size, Store, Txn, TxnOutcome, Watch};
 
 /// What a write needs beside its own conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,14 @@ impl Store for Fenced {
 
     async fn revision(&self) -> Result<Revision> {
         self.store.revision().await
+    }
+
+    async fn size(&self) -> Result<Size> {
+        self.store.size().await
+    }
+
+    async fn reclaim(&self) -> Result<()> {
+        self.store.reclaim().await
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {

@@ -4,6 +4,7 @@
 //! Two implementations keep one contract, [`Store`], and pass one conformance suite: [`RedbStore`] in process for
 //! a platform on one machine, [`EtcdStore`] over a cluster of machines. [`Resources`] is the typed layer above.
 
+pub mod backup;
 pub mod error;
 mod etcd_store;
 pub mod fenced;
@@ -17,12 +18,13 @@ pub mod watch;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use backup::Backup;
 pub use error::{Error, Result};
 pub use etcd_store::EtcdStore;
 pub use model::{Check, Entry, Event, LeaseId, Listing, Txn, TxnOutcome, Write};
 pub use redb_store::RedbStore;
 pub use resources::{Listed, Resources, Saved};
-pub use store::Store;
+pub use store::{Size, Store};
 pub use watch::{Batch, Watch};
 
 /// Opens the store a URL names: `redb:PATH` for a file of this machine, `etcd:http://a:2379,http://b:2379` for an

@@ -13,6 +13,9 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const TXN_BYTES_MAX: usize = 1024 * 1024;
 /// Most checks, and most writes, of one transaction: etcd's default `max-txn-ops`.
 pub const TXN_OPS_MAX: usize = 128;
+/// What a store may take on disk: a thousand times what a large platform has. etcd is started with it as its quota;
+/// for a file it is the same bound to be warned by.
+pub const STORE_BYTES_MAX: u64 = dujiang_types::platform::STORE_BYTES_MAX;
 /// Shortest lease: etcd's own minimum with its default election timeout of one second (one and a half of it,
 /// rounded up to whole seconds).
 pub const LEASE_TTL_MIN: Duration = Duration::from_secs(2);

@@ -8,6 +8,17 @@ use dujiang_types::Revision;
 
 use crate::{Entry, LeaseId, Listing, Result, Txn, TxnOutcome, Watch};
 
+/// What a store takes on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes its file takes; with several members the one asked.
+    pub bytes: u64,
+    /// Beyond this many nothing but deletions is taken; for a file a bound nothing enforces.
+    pub quota_bytes: u64,
+    /// Alarms the engine has raised itself, such as `NOSPACE`: it takes no writes until they are lifted.
+    pub alarms: Vec<String>,
+}
+
 /// A revisioned store.
 ///
 /// * Every write raises the store's revision; revisions may have gaps. The revision of a store never written to
@@ -54,6 +65,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Forgets the history up to and including the revision: watches can be resumed after it or later, not
     /// before. What was compacted already stays so; a revision of the future is refused as invalid.
     async fn compact(&self, revision: Revision) -> Result<()>;
+
+    /// What it takes on disk, and what it may take.
+    async fn size(&self) -> Result<Size>;
+
+    /// Gives space back that the history forgotten by [`Store::compact`] took, as far as that can be done while it
+    /// is in use, and lifts the alarms that lack of space has raised. With several members only those of one.
+    async fn reclaim(&self) -> Result<()>;
 
     /// Sets the key if its entry has the expected revision (0: if it does not exist).
     async fn compare_and_set(&self, key: &str, expected: Revision, value: Bytes) -> Result<TxnOutcome> {

@@ -332,6 +332,7 @@ fn manifest(nets: &Nets) -> String {
       - {{ prefix: /v1/accounts/, key: {{ in: segment, form: account }} }}
       - {{ prefix: /v1/messages/, key: {{ in: segment, form: account }} }}
       - {{ prefix: /, key: {{ in: none }} }}
+    dns: {{ zone: bank.example, names: [www], port: 5300, ttl_s: 2 }}
 units:
 "
     );

@@ -362,3 +362,23 @@ async fn a_second_database_that_takes_writes_is_found() {
     let doubled: Vec<_> = report.violations.iter().filter(|v| v.rule == Rule::TwoPrimaries).collect();
     assert!(doubled.len() == 1 && doubled[0].what.contains("old"), "{doubled:?}");
 }
+
+#[tokio::test]
+async fn a_unit_that_was_never_used_has_no_books_yet() {
+    let world = World::new().await;
+    let operator = world.scratch.connect("postgres").await;
+    copy(&operator, 2, "unused").await;
+    let client = world.scratch.connect("unused").await;
+    let check = async || {
+        let server = Server { dc: DcId::new("dc").unwrap(), config: world.scratch.config("unused") };
+        let slots = vec!["8192-16383".parse().unwrap()];
+        let sources = [UnitSource { unit: unit(2), slots, servers: vec![server], lost: BTreeSet::new() }];
+        let options = Options { whole_life: false, settle: std::time::Duration::ZERO };
+        verify(&sources, None, options, |_| {}).await
+    };
+    client.batch_execute("DROP TABLE dujiang_outbox").await.unwrap();
+    assert!(check().await.is_err(), "half of the books are no books");
+    client.batch_execute("DROP TABLE customers, accounts, postings, entries").await.unwrap();
+    let report = check().await.unwrap();
+    assert!(report.is_clean() && !report.units[&unit(2)].made, "{report:?}");
+}

@@ -4,6 +4,7 @@
 //! here once, so that a field means the same to a controller, an agent, a gateway and an application.
 
 pub mod api;
+pub mod dns;
 pub mod error;
 pub mod exposure;
 pub mod ids;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::exposure::Missing;
-use crate::{DcId, Epoch, Resource, UnitId};
+use crate::{DcId, Epoch, Resource, Revision, UnitId};
 
 /// An operation's record.
 pub type Operation = Resource<OperationSpec, OperationStatus>;
@@ -45,13 +45,29 @@ pub enum Work {
         /// The data center whose replica is to be promoted.
         to: DcId,
     },
+    /// Put the control store back from a backup.
+    Restore {
+        /// When the backup was taken.
+        #[schema(value_type = String, format = DateTime)]
+        taken_at: Timestamp,
+        /// The revision it was taken at.
+        revision: Revision,
+    },
+    /// Re-form the control store from the one member of it that is left.
+    Recover {
+        /// The site of that member.
+        from: DcId,
+    },
 }
 
 impl Work {
-    /// The unit it is about.
-    pub fn unit(&self) -> &UnitId {
+    /// The unit it is about, unless it is about the store.
+    pub fn unit(&self) -> Option<&UnitId> {
         match self {
-            Self::Move { unit, .. } | Self::Failover { unit, .. } | Self::ForcePromote { unit, .. } => unit,
+            Self::Move { unit, .. } | Self::Failover { unit, .. } | Self::ForcePromote { unit, .. } => {
+                Some(unit)
+            }
+            Self::Restore { .. } | Self::Recover { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::dns::DnsSpec;
 use crate::{DcId, RegionId, Resource};
 
 /// An IPv4 network such as `127.0.11.0/24`.
@@ -80,6 +81,10 @@ impl From<Network> for String {
         network.to_string()
     }
 }
+
+/// What the control store may take on disk: a thousand times what the records of a large platform have. Beyond it
+/// etcd takes only deletions.
+pub const STORE_BYTES_MAX: u64 = 512 << 20;
 
 /// A data center's record.
 pub type DataCenter = Resource<DataCenterSpec, Empty>;
@@ -183,6 +188,9 @@ pub struct ApplicationSpec {
     pub port: u16,
     /// How its requests are routed; the first rule that matches wins.
     pub routes: Vec<RouteRule>,
+    /// The names customers find it by, if the sites answer for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsSpec>,
 }
 
 /// How the routing key is found in a request.

@@ -15,6 +15,9 @@ use crate::{DcId, Epoch, Lsn, Position, Revision, UnitId};
 pub struct ReplicaReport {
     /// Revision of the unit's record the agent has last acted on.
     pub revision: Revision,
+    /// The highest epoch whose record the agent has ever acted on; it outlives the agent.
+    #[serde(default)]
+    pub epoch_seen: Epoch,
     /// What the data directory holds.
     pub data: DataState,
     /// What the database process does.

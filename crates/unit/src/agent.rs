@@ -379,6 +379,7 @@ pub fn report(view: &AgentView, why: &str) -> ReplicaReport {
     let (state, position, replayed) = state_of(local);
     ReplicaReport {
         revision: acted_on.map_or(Revision(0), |unit| unit.revision),
+        epoch_seen: local.epoch_seen,
         data,
         state,
         position,

@@ -223,6 +223,7 @@ mod tests {
     fn report(state: ReplicaState, timeline: u32, flushed: u64) -> ReplicaReport {
         ReplicaReport {
             revision: Revision(1),
+            epoch_seen: Epoch(0),
             data: DataState::Present { primary_epoch: None },
             state,
             position: Some(Position { timeline, flushed: Lsn(flushed) }),

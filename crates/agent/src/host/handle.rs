@@ -122,6 +122,7 @@ impl Handle {
 fn unknown(why: &str) -> ReplicaReport {
     ReplicaReport {
         revision: Revision(0),
+        epoch_seen: Epoch(0),
         data: DataState::Absent,
         state: ReplicaState::Starting,
         position: None,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dujiang_types::DcId;
-use dujiang_types::platform::DataCenterSpec;
+use dujiang_types::platform::{DataCenterSpec, STORE_BYTES_MAX};
 
 use super::{Folder, Options};
 use crate::process::{Keeper, Spec};
@@ -22,8 +22,11 @@ const HEARTBEAT_MS: u32 = 100;
 const ELECTION_MS: u32 = 1_000;
 /// History that watches can be resumed in. Everyone who watches lists again when it is gone.
 const HISTORY_KEPT: &str = "10m";
-/// What the records may take on disk: a thousand times what a large platform has. Beyond it etcd takes only deletions.
-const QUOTA_BYTES: u64 = 512 << 20;
+
+/// Where the member on a host answers other members.
+pub fn peer_url(host: IpAddr) -> String {
+    format!("http://{}", SocketAddr::new(host, DataCenterSpec::PORT_ETCD_PEER))
+}
 
 /// The two processes, kept running.
 #[derive(Debug)]
@@ -65,23 +68,23 @@ struct Processes<'a> {
 impl Processes<'_> {
     fn etcd(&self, members: &BTreeMap<DcId, IpAddr>) -> Spec {
         let url = |host: IpAddr, port| format!("http://{}", SocketAddr::new(host, port));
-        let peer = |host| url(host, DataCenterSpec::PORT_ETCD_PEER);
         let own_client = url(self.host, DataCenterSpec::PORT_ETCD);
-        let cluster: Vec<String> = members.iter().map(|(dc, host)| format!("{dc}={}", peer(*host))).collect();
+        let cluster: Vec<String> =
+            members.iter().map(|(dc, host)| format!("{dc}={}", peer_url(*host))).collect();
         let args = [
             ("--name", self.options.dc.to_string()),
             ("--data-dir", self.folder.dc.join("etcd").display().to_string()),
             ("--listen-client-urls", own_client.clone()),
             ("--advertise-client-urls", own_client.clone()),
-            ("--listen-peer-urls", peer(self.host)),
-            ("--initial-advertise-peer-urls", peer(self.host)),
+            ("--listen-peer-urls", peer_url(self.host)),
+            ("--initial-advertise-peer-urls", peer_url(self.host)),
             ("--initial-cluster", cluster.join(",")),
             ("--initial-cluster-token", "dujiang".to_owned()),
             ("--heartbeat-interval", HEARTBEAT_MS.to_string()),
             ("--election-timeout", ELECTION_MS.to_string()),
             ("--auto-compaction-mode", "periodic".to_owned()),
             ("--auto-compaction-retention", HISTORY_KEPT.to_owned()),
-            ("--quota-backend-bytes", QUOTA_BYTES.to_string()),
+            ("--quota-backend-bytes", STORE_BYTES_MAX.to_string()),
             ("--log-level", "warn".to_owned()),
         ];
         let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);

@@ -95,6 +95,9 @@ pub fn render(status: &Status, paint: Paint) -> String {
     for line in exposure::unsteady(status) {
         let _ = writeln!(out, "{}", paint.red(line));
     }
+    if let Some(alarm) = status.store.as_ref().and_then(|store| store.alarm.as_ref()) {
+        let _ = writeln!(out, "{} {alarm}", paint.red("store alarm"));
+    }
     for operation in &status.operations {
         let last = operation.status.steps.last();
         let last = last.map_or_else(String::new, |step| format!(": {} ({})", step.name, step.reason));

@@ -89,7 +89,8 @@ pub fn print(report: &Report) -> Result<(), Failure> {
             books.accounts.to_string().into(),
             books.postings.to_string().into(),
             books.entries.to_string().into(),
-            balances.collect::<Vec<_>>().join(", ").into(),
+            if books.made { balances.collect::<Vec<_>>().join(", ") } else { "no books yet".to_owned() }
+                .into(),
         ]);
     }
     output::bytes(table.render(paint).as_bytes())?;

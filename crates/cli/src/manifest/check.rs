@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dujiang_types::ids::SLOT_COUNT;
 use dujiang_types::platform::{DataCenterSpec, GatewaySpec};
 use dujiang_types::unit::Durability;
-use dujiang_types::{AppId, DcId, UnitId};
+use dujiang_types::{AppId, DcId, RegionId, UnitId};
 use nix::unistd::{AccessFlags, access};
 
 use super::MEMBERS_MIN;
@@ -88,6 +88,7 @@ pub fn check(draft: &Draft, programs: &Programs, mistakes: &mut Mistakes) {
 /// The names others may refer to.
 struct Known<'a> {
     data_centers: Vec<&'a DcId>,
+    regions: Vec<&'a RegionId>,
     applications: BTreeMap<&'a AppId, &'a ApplicationDraft>,
 }
 
@@ -97,6 +98,7 @@ impl<'a> Known<'a> {
         Self {
             data_centers: draft.data_centers.iter().filter_map(|dc| Some(&dc.name.as_ref()?.value)).collect(),
             applications: draft.applications.iter().filter_map(named).collect(),
+            regions: draft.regions.iter().map(|region| &region.value).collect(),
         }
     }
 
@@ -207,6 +209,14 @@ fn application(app: &ApplicationDraft, known: &Known<'_>, programs: &Programs, m
         mistakes.add(program.at, wrong, right);
     }
     routes(&app.routes, mistakes);
+    if let Some(dns) = &app.dns {
+        for dc in dns.value.weights.keys() {
+            known.data_center(&At { at: dns.at, value: dc.clone() }, mistakes);
+        }
+        for region in dns.value.regions.keys().filter(|region| !known.regions.contains(region)) {
+            mistakes.add(dns.at, format!("`dns`: there is no region `{region}`"), "name one of `regions`");
+        }
+    }
 }
 
 /// The first rule that matches wins, so a rule behind a shorter prefix is never reached.
@@ -351,6 +361,9 @@ fn ports(draft: &Draft, mistakes: &mut Mistakes) {
         for unit in draft.units.iter().filter(|unit| unit.replicas.iter().any(|dc| dc.value == *name)) {
             let (Some(unit), Some(port)) = (&unit.name, &unit.port) else { continue };
             take(port.at, main(port.value), format!("the database of `{}`", unit.value), mistakes);
+        }
+        for dns in draft.applications.iter().filter_map(|app| app.dns.as_ref()) {
+            take(dns.at, main(dns.value.port), format!("the names of `{name}`"), mistakes);
         }
         let apps = network.value.host(DataCenterSpec::HOST_APPS);
         for app in draft.applications.iter().filter(|app| app.data_centers.iter().any(|dc| dc.value == *name))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dujiang_evidence::Suite;
+use dujiang_types::dns::DnsSpec;
 use dujiang_types::platform::{KeyForm, KeySource, Network};
 use dujiang_types::unit::Durability;
 use dujiang_types::{AppId, DcId, PlatformId, RegionId, SlotRange, UnitId};
@@ -89,6 +90,8 @@ pub struct ApplicationDraft {
     pub port: Option<At<u16>>,
     /// `routes`
     pub routes: Vec<RouteDraft>,
+    /// `dns`
+    pub dns: Option<At<DnsSpec>>,
 }
 
 /// One route of an application.
@@ -219,7 +222,7 @@ impl DataCenterDraft {
 impl ApplicationDraft {
     fn read(node: &Node, mistakes: &mut Mistakes) -> Option<Self> {
         const FIELDS: &[&str] =
-            &["name", "program", "args", "env", "data_centers", "instances", "port", "routes"];
+            &["name", "program", "args", "env", "data_centers", "instances", "port", "routes", "dns"];
         let fields = Fields::of(node, "an application", FIELDS, mistakes)?;
         let routes = fields.items("routes", "[{ prefix: /, key: { in: none } }]", mistakes);
         Some(Self {
@@ -231,6 +234,7 @@ impl ApplicationDraft {
             instances: fields.number("instances", 1..=INSTANCES_MAX, "1", mistakes),
             port: fields.number("port", 1..=u16::MAX, "9000", mistakes),
             routes: routes.iter().filter_map(|node| RouteDraft::read(node, mistakes)).collect(),
+            dns: fields.optional("dns").and_then(|node| super::names::read(node, mistakes)),
         })
     }
 }

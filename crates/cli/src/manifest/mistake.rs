@@ -31,6 +31,11 @@ impl Mistakes {
         self.list.push(Mistake { at, wrong: wrong.into(), right: right.into() });
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

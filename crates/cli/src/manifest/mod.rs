@@ -4,10 +4,11 @@ pub mod check;
 pub mod draft;
 pub mod fields;
 pub mod mistake;
+pub mod names;
 pub mod tree;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use dujiang_evidence::Suite;
@@ -38,6 +39,9 @@ pub struct Manifest {
     /// Of data centers whose agents are not started here directly: the command their program and arguments are
     /// given to. It must become the agent (as `ip netns exec` or `nsenter` do), so that its process is the agent's.
     pub launchers: BTreeMap<DcId, Vec<String>>,
+    /// Data centers that have a member of the control store and a control server, if it is [`ControlPlane::Everywhere`].
+    /// Fewer than all after the store was re-formed from the last member.
+    pub control_sites: BTreeSet<DcId>,
 }
 
 /// How the control plane is run.
@@ -61,9 +65,23 @@ impl Manifest {
         if let ControlPlane::One(address) = self.control {
             return vec![format!("https://{address}")];
         }
-        let mut dcs: Vec<_> = self.data_centers.iter().collect();
+        let mut dcs: Vec<_> = self.members_specs().collect();
         dcs.sort_by_key(|(dc, _)| Some(*dc) != near);
         dcs.into_iter().map(|(_, spec)| format!("https://{}", spec.control_address())).collect()
+    }
+
+    /// The sites that have a member of the control store, with their main hosts; none if it is a file.
+    pub fn members(&self) -> BTreeMap<DcId, IpAddr> {
+        match self.control {
+            ControlPlane::One(_) => BTreeMap::new(),
+            ControlPlane::Everywhere => {
+                self.members_specs().map(|(dc, spec)| (dc.clone(), spec.main_host())).collect()
+            }
+        }
+    }
+
+    fn members_specs(&self) -> impl Iterator<Item = (&DcId, &DataCenterSpec)> {
+        self.data_centers.iter().filter(|(dc, _)| self.control_sites.contains(*dc))
     }
 
     /// Reads and judges a file. Returns the manifest with the text it was read from.
@@ -126,19 +144,19 @@ impl Draft {
     fn finish(self) -> Option<Manifest> {
         let launched = self.data_centers.iter().filter(|dc| !dc.launcher.is_empty());
         let launchers = launched.map(|dc| Some((dc.name.as_ref()?.value.clone(), dc.launcher.clone())));
+        let launchers = launchers.collect::<Option<_>>()?;
+        let data_centers: BTreeMap<DcId, DataCenterSpec> =
+            self.data_centers.into_iter().map(DataCenterDraft::finish).collect::<Option<_>>()?;
         Some(Manifest {
-            launchers: launchers.collect::<Option<_>>()?,
+            launchers,
+            control_sites: data_centers.keys().cloned().collect(),
             platform: self.platform?.value,
             control: match self.store {
                 StoreKind::Redb => ControlPlane::One(self.control?.value),
                 StoreKind::Etcd => ControlPlane::Everywhere,
             },
             evidence: self.evidence,
-            data_centers: self
-                .data_centers
-                .into_iter()
-                .map(DataCenterDraft::finish)
-                .collect::<Option<_>>()?,
+            data_centers,
             applications: self
                 .applications
                 .into_iter()
@@ -168,6 +186,7 @@ impl ApplicationDraft {
             data_centers: self.data_centers.into_iter().map(|dc| dc.value).collect(),
             instances: self.instances?.value,
             port: self.port?.value,
+            dns: self.dns.map(|dns| dns.value),
             routes: self.routes.into_iter().map(RouteDraft::finish).collect::<Option<_>>()?,
         };
         Some((self.name?.value, spec))

@@ -86,8 +86,8 @@ impl Children {
                 IdentityFolder::of(self.folder.path(), dc).file(&Name::in_dc(platform, dc, Role::Agent));
             args.extend(["--identity".to_owned(), identity.display().to_string()]);
             if manifest.control == ControlPlane::Everywhere {
-                let members = manifest.data_centers.iter();
-                let members = members.map(|(dc, spec)| format!("--member={dc}={}", spec.main_host()));
+                let members = manifest.members().into_iter();
+                let members = members.map(|(dc, host)| format!("--member={dc}={host}"));
                 args.extend(members);
             }
             let env = BTreeMap::from([(ENV_DC.to_owned(), dc.to_string())]);

@@ -1,5 +1,6 @@
 //! The folder of a platform: made, recognised, locked, removed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -121,8 +122,34 @@ impl Folder {
 
     /// True if the records are in members of etcd here.
     pub fn has_etcd(&self) -> bool {
+        !self.members().is_empty()
+    }
+
+    fn control_sites_path(&self) -> PathBuf {
+        self.path.join("control-sites.json")
+    }
+
+    /// The sites whose members the control store consists of, if it was re-formed from fewer than all.
+    pub fn control_sites(&self) -> Result<Option<BTreeSet<DcId>>, Failure> {
+        let path = self.control_sites_path();
+        files::read_json(&path).map_err(|e| self.cannot("read", &path, &e))
+    }
+
+    /// Remembers that the store consists of the members of these sites only; `None`: of all again.
+    pub fn set_control_sites(&self, sites: Option<&BTreeSet<DcId>>) -> Result<(), Failure> {
+        let path = self.control_sites_path();
+        let set = match sites {
+            Some(sites) => files::write_json(&path, sites),
+            None => files::remove_file(&path),
+        };
+        set.map_err(|e| self.cannot("write", &path, &e))
+    }
+
+    /// Folders of members of etcd, of this platform's manifest or of an earlier one.
+    pub fn members(&self) -> Vec<PathBuf> {
         let dcs = fs::read_dir(self.path.join("dc"));
-        dcs.is_ok_and(|mut dcs| dcs.any(|dc| dc.is_ok_and(|dc| dc.path().join("etcd").exists())))
+        let members = dcs.into_iter().flatten().flatten().map(|dc| dc.path().join("etcd"));
+        members.filter(|dir| dir.exists()).collect()
     }
 
     /// Takes the lock a supervisor holds as long as it lives. `Err(pid)` if another one holds it.

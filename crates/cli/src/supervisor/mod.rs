@@ -79,6 +79,9 @@ pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Fail
     if options.ha || folder.has_etcd() {
         manifest.control = ControlPlane::Everywhere;
     }
+    if let Some(sites) = folder.control_sites()? {
+        manifest.control_sites = sites;
+    }
     check_control(&manifest, &folder)?;
     ports::check(&manifest, folder.path())?;
     let supervisor = Supervisor::new(folder, manifest, lock)?;

@@ -62,7 +62,8 @@ pub(super) async fn approve(
 ) -> ApiResult<Response> {
     let absent = || ApiError::new(Code::NotFound, format!("there is no operation {name:?}"));
     let id = OperationId::new(name.clone()).map_err(|_| absent())?;
-    let unit = operation_of(&app, &id).await?.ok_or_else(absent)?.spec.work.unit().clone();
+    let unit = operation_of(&app, &id).await?.and_then(|operation| operation.spec.work.unit().cloned());
+    let unit = unit.ok_or_else(absent)?;
     unit_record(&app, &unit).await?;
     let cell = app.shared.unit(&unit);
     let _turn = cell.turn().await;

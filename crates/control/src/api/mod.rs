@@ -13,7 +13,9 @@ mod precondition;
 mod reports;
 mod resources;
 mod routing;
+mod sites;
 mod steadiness;
+mod store;
 mod stream;
 mod watch;
 
@@ -29,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use evidence::{EvidenceLine, EvidenceList};
+pub use sites::Sites;
 pub(crate) use stream::Hangup;
 
 use crate::state::Shared;
@@ -76,6 +79,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(operations::create, resources::list_operations))
         .routes(routes!(forced::approve))
         .routes(routes!(steadiness::allow_failover))
+        .routes(routes!(sites::drain))
+        .routes(routes!(sites::undrain))
+        .routes(routes!(store::backup))
+        .routes(routes!(store::compact))
         .routes(routes!(watch::watch))
         .routes(routes!(routing::table))
         .routes(routes!(routing::watch))

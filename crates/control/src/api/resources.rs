@@ -238,7 +238,8 @@ fn in_use(records: &Records, kind: Kind, entry: &Entry) -> ApiResult<Option<Stri
         Kind::Application => AppId::new(name).map(|id| validate::units_of(records, &id)).unwrap_or_default(),
         Kind::Unit => {
             let operations = records.operations.values();
-            let at_work = operations.filter(|operation| operation.spec.work.unit().as_str() == name);
+            let at_work = operations
+                .filter(|operation| operation.spec.work.unit().is_some_and(|unit| unit.as_str() == name));
             at_work.map(|operation| operation.name.clone()).collect()
         }
         Kind::Operation => {
@@ -270,7 +271,7 @@ trait Spec: Serialize + DeserializeOwned + Clone + PartialEq {
     fn mistakes(&self, records: &Records, name: &Self::Name) -> Vec<String>;
 
     /// The status of a new resource.
-    fn birth(&self) -> Self::Status;
+    fn birth(&self, restored: bool) -> Self::Status;
 }
 
 impl Spec for DataCenterSpec {
@@ -282,7 +283,7 @@ impl Spec for DataCenterSpec {
         validate::data_center(records, name, self)
     }
 
-    fn birth(&self) -> Empty {
+    fn birth(&self, _restored: bool) -> Empty {
         Empty {}
     }
 }
@@ -296,7 +297,7 @@ impl Spec for ApplicationSpec {
         validate::application(records, name, self)
     }
 
-    fn birth(&self) -> Empty {
+    fn birth(&self, _restored: bool) -> Empty {
         Empty {}
     }
 }
@@ -310,8 +311,8 @@ impl Spec for UnitSpec {
         validate::unit(records, name, self)
     }
 
-    fn birth(&self) -> UnitStatus {
-        births::unit_status(self, Timestamp::now())
+    fn birth(&self, restored: bool) -> UnitStatus {
+        births::unit_status(self, restored, Timestamp::now())
     }
 }
 
@@ -328,7 +329,9 @@ async fn write<S: Spec>(
     for _ in 0..WRITE_TRIES {
         let old: Option<Resource<S, S::Status>> = resources.get(S::KIND, name).await?;
         precondition.check(old.as_ref().map(|old| old.revision))?;
-        let mistakes = spec.mistakes(&Records::of(&resources.store().list("").await?), &id);
+        let records = Records::of(&resources.store().list("").await?);
+        let restored = records.restored.is_some();
+        let mistakes = spec.mistakes(&records, &id);
         if !mistakes.is_empty() {
             return Err(ApiError::invalid(mistakes.join("; ")));
         }
@@ -336,7 +339,7 @@ async fn write<S: Spec>(
         let (revision, status) = match old {
             Some(old) if old.spec == spec && old.labels == labels => return Ok(answer(StatusCode::OK, &old)),
             Some(old) => (old.revision, old.status),
-            None => (Revision(0), spec.birth()),
+            None => (Revision(0), spec.birth(restored)),
         };
         let (labels, spec) = (labels.clone(), spec.clone());
         let new = Resource { kind: S::KIND, name: name.to_owned(), labels, revision, spec, status };

@@ -36,6 +36,7 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         Work::ForcePromote { unit, to } => {
             (Kind::Failover, format!("promotion of {unit} in {to} without proof"))
         }
+        Work::Restore { .. } | Work::Recover { .. } => (Kind::Drill, "the store was put back".to_owned()),
     };
     // A failover begins when the home was last heard, not when that was noticed.
     let began = match kind {
@@ -62,7 +63,7 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         written: now,
         asked_by: operation.spec.asked_by.clone(),
         approved_by: operation.status.approval.iter().filter_map(|approval| approval.by.clone()).collect(),
-        units: vec![part(operation, kind, began, seen)],
+        units: part(operation, kind, began, seen).into_iter().collect(),
         rules: rules(kind, steps),
         figures: Vec::new(),
         load: None,
@@ -115,7 +116,8 @@ fn rules(kind: Kind, steps: &[Step]) -> Vec<Rule> {
     rules
 }
 
-fn part(operation: &Operation, kind: Kind, began: Timestamp, seen: Observed) -> UnitPart {
+fn part(operation: &Operation, kind: Kind, began: Timestamp, seen: Observed) -> Option<UnitPart> {
+    let unit = operation.spec.work.unit()?.clone();
     let steps = &operation.status.steps;
     let epoch = steps.last().map(|step| step.epoch);
     let mut moments: Vec<Moment> = steps.iter().map(|step| of_step(step, kind)).collect();
@@ -135,9 +137,8 @@ fn part(operation: &Operation, kind: Kind, began: Timestamp, seen: Observed) -> 
     for moment in &mut moments {
         moment.after_ms = ms_between(began, moment.at);
     }
-    let unit = operation.spec.work.unit().clone();
     let recovery_ms = recovery(kind, began, &moments);
-    UnitPart {
+    Some(UnitPart {
         unit,
         from: seen.from,
         to: seen.to,
@@ -145,7 +146,7 @@ fn part(operation: &Operation, kind: Kind, began: Timestamp, seen: Observed) -> 
         recovery_ms,
         requests: requests(&turns),
         timeline: moments,
-    }
+    })
 }
 
 fn of_step(step: &Step, kind: Kind) -> Moment {

@@ -180,13 +180,15 @@ async fn of_operation(
     let stored = shared.resources.get::<OperationSpec, OperationStatus>(Kind::Operation, id.as_str()).await?;
     let Some(operation) = stored.filter(|operation| !at_work(operation)) else { return Ok(None) };
     let home_heard = heard.or_else(|| home_heard(shared, &operation));
-    let unit = operation.spec.work.unit();
+    // Of the store as a whole there is nothing to tell beyond the record itself.
+    let Some(unit) = operation.spec.work.unit() else { return Ok(None) };
     let record = shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
     let epoch = operation.status.steps.last().map(|step| step.epoch);
     let home = record.filter(|record| Some(record.status.epoch) == epoch).map(|record| record.status.home);
     let from = match &operation.spec.work {
         Work::Failover { from, .. } => Some(from.clone()),
         Work::Move { .. } | Work::ForcePromote { .. } => left(&operation),
+        Work::Restore { .. } | Work::Recover { .. } => None,
     };
     let seen = {
         let observed = shared.observed();

@@ -98,6 +98,7 @@ impl World {
         }
         let report = ReplicaReport {
             revision: unit.revision,
+            epoch_seen: unit.status.epoch,
             data: DataState::Present { primary_epoch: self.primary_epoch.get(dc).copied() },
             state,
             position: Some(Position { timeline: 1, flushed: Lsn(200) }),

@@ -46,6 +46,7 @@ fn table() -> RoutingTable {
             unit("u4", "c", Mode::Forward, "16001-16100"),
         ],
         mesh: BTreeMap::from([(dc("b"), "127.0.0.2:7200".parse().unwrap())]),
+        dns: None,
         applications: BTreeMap::from([
             (AppId::new("bank").unwrap(), ApplicationRoute { routes, instances }),
             (AppId::new("zcards").unwrap(), other),

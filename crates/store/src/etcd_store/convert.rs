@@ -31,22 +31,43 @@ pub(super) fn our_key(kv: &KeyValue) -> Result<String> {
     })
 }
 
+/// How far our revisions are above etcd's. A cluster that was made from a backup begins to count anew, and our
+/// revisions must never fall: whoever has seen a higher one would take the new for old.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Base(pub(super) u64);
+
+impl Base {
+    /// Our revision of etcd's.
+    pub(super) fn ours(self, revision: i64) -> Revision {
+        Revision(if revision == 0 { 0 } else { self.0 + unsigned(revision) })
+    }
+
+    /// etcd's revision of ours; 0 stays 0. One of before this cluster was made matches nothing.
+    pub(super) fn theirs(self, revision: Revision) -> i64 {
+        match revision.0 {
+            0 => 0,
+            ours if ours <= self.0 => i64::MAX,
+            ours => number(ours - self.0),
+        }
+    }
+}
+
 /// Our entry of etcd's.
-pub(super) fn entry(kv: &KeyValue) -> Result<Entry> {
+pub(super) fn entry(kv: &KeyValue, base: Base) -> Result<Entry> {
     Ok(Entry {
         key: our_key(kv)?,
         value: Bytes::copy_from_slice(kv.value()),
-        revision: Revision(unsigned(kv.mod_revision())),
-        created: Revision(unsigned(kv.create_revision())),
+        revision: base.ours(kv.mod_revision()),
+        created: base.ours(kv.create_revision()),
         lease: (kv.lease() != 0).then(|| LeaseId(unsigned(kv.lease()))),
     })
 }
 
 /// The store's revision when it answered.
-pub(super) fn revision_of(header: Option<&ResponseHeader>) -> Result<Revision> {
+pub(super) fn revision_of(header: Option<&ResponseHeader>, base: Base) -> Result<Revision> {
     let missing =
         || Error::Corrupt { key: NAMESPACE.to_owned(), what: "an answer without header".to_owned() };
-    header.map(|header| Revision(unsigned(header.revision()))).ok_or_else(missing)
+    header.map(|header| base.ours(header.revision())).ok_or_else(missing)
 }
 
 /// A number as etcd takes it. It has no numbers above `i64::MAX`, so one asked for from outside matches nothing.

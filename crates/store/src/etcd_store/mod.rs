@@ -2,6 +2,7 @@
 
 mod call;
 mod convert;
+mod restore;
 mod watch;
 
 use std::time::Duration;
@@ -9,14 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dujiang_types::Revision;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, LeaseClient, PutOptions, TxnOp,
-    TxnOpResponse, TxnResponse, WatchClient,
+    AlarmAction, AlarmType, Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, LeaseClient,
+    MaintenanceClient, PutOptions, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 
 use self::call::{Again, call, is_compacted, is_future, is_not_found};
-use self::convert::{entry, number, revision_of};
+use self::convert::{Base, entry, number, revision_of};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::{Check, Entry, Error, LeaseId, Listing, Result, Store, Txn, TxnOutcome, Watch, Write, limits};
+use crate::{
+    Check, Entry, Error, LeaseId, Listing, Result, Size, Store, Txn, TxnOutcome, Watch, Write, limits,
+};
 
 /// Where our keys live, so that a cluster can be shared.
 const NAMESPACE: &str = "/dujiang/";
@@ -45,6 +48,8 @@ pub struct EtcdStore {
     kv: KvClient,
     watch: WatchClient,
     lease: LeaseClient,
+    maintenance: MaintenanceClient,
+    base: Base,
 }
 
 impl std::fmt::Debug for EtcdStore {
@@ -68,12 +73,14 @@ impl EtcdStore {
             }
             error => Error::unavailable("connect to etcd", error),
         })?;
-        let store = Self {
+        let mut store = Self {
             kv: client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
             watch: client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
             lease: client.lease_client(),
+            maintenance: client.maintenance_client(),
+            base: Base::default(),
         };
-        store.revision().await?;
+        store.base = store.read_base().await?;
         Ok(store)
     }
 
@@ -86,7 +93,7 @@ impl EtcdStore {
             let options = GetOptions::new()
                 .with_range(end.clone())
                 .with_limit(number(PAGE_ENTRIES as u64))
-                .with_revision(number(listing.revision.0));
+                .with_revision(self.base.theirs(listing.revision));
             let page = call(
                 "list",
                 Again::Always,
@@ -100,10 +107,10 @@ impl EtcdStore {
                 Err(error) => return Err(error.into()),
             };
             if listing.revision == Revision(0) {
-                listing.revision = revision_of(page.header())?;
+                listing.revision = revision_of(page.header(), self.base)?;
             }
             for kv in page.kvs() {
-                listing.entries.push(entry(kv)?);
+                listing.entries.push(entry(kv, self.base)?);
             }
             match page.kvs().last() {
                 // The least key above the last one.
@@ -115,11 +122,11 @@ impl EtcdStore {
 
     /// Finds the first check that failed, and what was there at the revision at which it failed.
     async fn conflict(&self, checks: &[Check], response: &TxnResponse) -> Result<TxnOutcome> {
-        let at = revision_of(response.header())?;
+        let at = revision_of(response.header(), self.base)?;
         for (check, found) in checks.iter().zip(response.op_responses()) {
             let TxnOpResponse::Get(found) = found else { continue };
             let revision = found.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision);
-            if revision != number(check.revision.0) {
+            if revision != self.base.theirs(check.revision) {
                 let current = if revision == 0 { None } else { self.get_at(&check.key, at).await? };
                 return Ok(TxnOutcome::Conflict { key: check.key.clone(), current });
             }
@@ -134,7 +141,7 @@ impl EtcdStore {
     async fn get_at(&self, key: &str, at: Revision) -> Result<Option<Entry>> {
         let key = convert::key(key);
         let get = |at: Revision| {
-            let options = GetOptions::new().with_revision(number(at.0));
+            let options = GetOptions::new().with_revision(self.base.theirs(at));
             call(
                 "get",
                 Again::Always,
@@ -146,7 +153,7 @@ impl EtcdStore {
             Err(error) if is_compacted(&error) => get(Revision(0)).await?,
             outcome => outcome?,
         };
-        response.kvs().first().map(entry).transpose()
+        response.kvs().first().map(|kv| entry(kv, self.base)).transpose()
     }
 }
 
@@ -172,7 +179,7 @@ impl Store for EtcdStore {
         let response = call(
             "write",
             Again::IfNotSent,
-            (self.kv.clone(), request(&txn)),
+            (self.kv.clone(), request(&txn, self.base)),
             |(mut kv, request)| async move { kv.txn(request).await },
         )
         .await;
@@ -181,7 +188,7 @@ impl Store for EtcdStore {
             (response, _) => response?,
         };
         if response.succeeded() {
-            Ok(TxnOutcome::Committed(revision_of(response.header())?))
+            Ok(TxnOutcome::Committed(revision_of(response.header(), self.base)?))
         } else {
             self.conflict(&txn.checks, &response).await
         }
@@ -190,7 +197,7 @@ impl Store for EtcdStore {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch> {
         limits::check_prefix(prefix)?;
         let revision = self.revision().await?;
-        if after > revision {
+        if after > revision || (self.base != Base::default() && after.0 <= self.base.0) {
             return Err(Error::Compacted { oldest: revision });
         }
         Ok(watch::start(self.clone(), prefix, after))
@@ -246,15 +253,50 @@ impl Store for EtcdStore {
             |(mut kv, options)| async move { kv.get(NAMESPACE, Some(options)).await },
         )
         .await?;
-        revision_of(response.header())
+        revision_of(response.header(), self.base)
+    }
+
+    async fn size(&self) -> Result<Size> {
+        let maintenance = || self.maintenance.clone();
+        let status =
+            call("measure", Again::Always, maintenance(), |mut client| async move { client.status().await });
+        let status = status.await?;
+        let alarms = call("ask for alarms", Again::Always, maintenance(), |mut client| async move {
+            client.alarm(AlarmAction::Get, AlarmType::None, None).await
+        });
+        let alarms = alarms.await?;
+        let name = |alarm: AlarmType| match alarm {
+            AlarmType::Nospace => "NOSPACE",
+            AlarmType::Corrupt => "CORRUPT",
+            AlarmType::None => "unknown",
+        };
+        Ok(Size {
+            bytes: convert::unsigned(status.db_size()),
+            quota_bytes: limits::STORE_BYTES_MAX,
+            alarms: alarms.alarms().iter().map(|member| name(member.alarm()).to_owned()).collect(),
+        })
+    }
+
+    async fn reclaim(&self) -> Result<()> {
+        let maintenance = || self.maintenance.clone();
+        let defragmented = call("give space back", Again::Always, maintenance(), |mut client| async move {
+            client.defragment().await
+        });
+        defragmented.await?;
+        let lifted = call("lift its alarm", Again::Always, maintenance(), |mut client| async move {
+            client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await
+        });
+        lifted.await?;
+        Ok(())
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
-        if revision == Revision(0) {
+        if revision.0 <= self.base.0 {
             return Ok(());
         }
+        let theirs = self.base.theirs(revision);
         let compacted = call("compact", Again::Always, self.kv.clone(), |mut kv| async move {
-            kv.compact(number(revision.0), None).await
+            kv.compact(theirs, None).await
         })
         .await;
         match compacted {
@@ -270,12 +312,12 @@ impl Store for EtcdStore {
 
 /// The transaction in etcd's words. If a check fails it reads the revisions of all keys checked, without values: a
 /// message could not hold them all.
-fn request(txn: &Txn) -> etcd_client::Txn {
+fn request(txn: &Txn, base: Base) -> etcd_client::Txn {
     let when: Vec<_> = txn
         .checks
         .iter()
         .map(|check| {
-            Compare::mod_revision(convert::key(&check.key), CompareOp::Equal, number(check.revision.0))
+            Compare::mod_revision(convert::key(&check.key), CompareOp::Equal, base.theirs(check.revision))
         })
         .collect();
     let then: Vec<_> = txn

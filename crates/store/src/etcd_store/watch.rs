@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::call::{CALL_TIMEOUT, is_too_large};
-use super::convert::{self, entry, number, our_key, unsigned};
+use super::convert::{self, Base, entry, our_key};
 use super::{EtcdStore, call};
 use crate::{Batch, Error, Event, Result, Store, Watch};
 
@@ -98,7 +98,7 @@ impl Follower {
         // compacted revision although it may have dropped a deletion made there.
         let options = WatchOptions::new()
             .with_range(convert::range_end(&self.prefix))
-            .with_start_revision(number(self.after.0.max(1)))
+            .with_start_revision(self.store.base.theirs(self.after).max(1))
             // The timed notice, not one asked for: before 3.4.25 and 3.5.8 that could overtake events.
             .with_progress_notify();
         let mut client = self.store.watch.clone();
@@ -134,7 +134,7 @@ impl Follower {
     /// Hands the batches of a response to the reader.
     fn take(&mut self, response: &WatchResponse) -> Option<End> {
         if response.compact_revision() > 0 {
-            let oldest = Revision(unsigned(response.compact_revision()));
+            let oldest = self.store.base.ours(response.compact_revision());
             return Some(End::Lost(Error::Compacted { oldest }));
         }
         if response.canceled() {
@@ -143,11 +143,11 @@ impl Follower {
         }
         if response.events().is_empty() && !response.created() {
             let header = response.header();
-            let progress = header.map_or(self.after, |header| Revision(unsigned(header.revision())));
+            let progress = header.map_or(self.after, |header| self.store.base.ours(header.revision()));
             debug!(prefix = self.prefix, %progress, "nothing new");
             self.after = self.after.max(progress);
         }
-        let batches = match batches(response, self.after) {
+        let batches = match batches(response, self.after, self.store.base) {
             Ok(batches) => batches,
             Err(error) => return Some(End::Lost(error)),
         };
@@ -164,16 +164,16 @@ impl Follower {
 }
 
 /// The events above `after` by revision. etcd never splits a revision over two responses.
-fn batches(response: &WatchResponse, after: Revision) -> Result<Vec<Batch>> {
+fn batches(response: &WatchResponse, after: Revision, base: Base) -> Result<Vec<Batch>> {
     let mut batches: Vec<Batch> = Vec::new();
     for event in response.events() {
         let Some(kv) = event.kv() else { continue };
-        let revision = Revision(unsigned(kv.mod_revision()));
+        let revision = base.ours(kv.mod_revision());
         if revision <= after {
             continue;
         }
         let event = match event.event_type() {
-            EventType::Put => Event::Put(entry(kv)?),
+            EventType::Put => Event::Put(entry(kv, base)?),
             EventType::Delete => Event::Delete { key: our_key(kv)? },
         };
         match batches.last_mut() {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dujiang_types::Revision;
 use redb::{Builder, Database, DatabaseError, ReadableTable};
 use tokio::time::{Instant, sleep};
@@ -14,8 +15,8 @@ use tracing::info;
 use super::leases::Leases;
 use super::session;
 use super::tables::{
-    ENTRIES, FIRST_REVISION, FORMAT, HISTORY, LEASE_KEYS, LEASES, META, META_FORMAT, META_REVISION, Stored,
-    meta,
+    ENTRIES, FIRST_REVISION, FORMAT, HISTORY, LEASE_KEYS, LEASES, META, META_COMPACTED, META_FORMAT,
+    META_REVISION, Stored, meta,
 };
 use crate::{Error, LeaseId, Result};
 
@@ -92,6 +93,27 @@ fn create(path: &Path) -> Result<Database> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)?;
     info!(path = %path.display(), "made a new store");
     Ok(database)
+}
+
+/// Makes a file with these entries, all of that revision.
+pub(super) fn create_with(path: &Path, revision: Revision, entries: &[(String, Bytes)]) -> Result<()> {
+    let database = create(path)?;
+    fill(&database, revision, entries).map_err(|fault| Error::unavailable("make its file", fault))
+}
+
+fn fill(database: &Database, revision: Revision, entries: &[(String, Bytes)]) -> Stored<()> {
+    let transaction = session::begin(database)?;
+    {
+        let mut table = transaction.open_table(ENTRIES)?;
+        for (key, value) in entries {
+            table.insert(key.as_str(), (revision.0, revision.0, 0, &value[..]))?;
+        }
+        let mut table = transaction.open_table(META)?;
+        table.insert(META_REVISION, revision.0)?;
+        table.insert(META_COMPACTED, revision.0)?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn format(database: &Database) -> Stored<()> {

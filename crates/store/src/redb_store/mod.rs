@@ -7,18 +7,19 @@ mod session;
 mod tables;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use dujiang_types::Revision;
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::tables::{ENTRIES, META, META_REVISION, Stored, entry, meta};
 use self::writer::{COMMANDS_MAX, Command, Writer};
-use crate::{Entry, Error, LeaseId, Listing, Result, Store, Txn, TxnOutcome, Watch, limits};
+use crate::{Entry, Error, LeaseId, Listing, Result, Size, Store, Txn, TxnOutcome, Watch, limits};
 
 /// A store in a file of this process.
 ///
@@ -32,6 +33,7 @@ use crate::{Entry, Error, LeaseId, Listing, Result, Store, Txn, TxnOutcome, Watc
 /// Needs a tokio runtime. Dropping the store ends its watches and closes the file.
 #[derive(Debug)]
 pub struct RedbStore {
+    path: PathBuf,
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
@@ -85,7 +87,18 @@ impl RedbStore {
         let writer =
             Writer { shared: Arc::clone(&shared), commands: waiting, revision, leases: opened.leases };
         tokio::spawn(writer.run());
-        Ok(Self { shared, commands })
+        Ok(Self { path: path.as_ref().to_owned(), shared, commands })
+    }
+
+    /// Makes a file that did not exist, with these entries all written at that revision and no history before it.
+    pub async fn create_with(
+        path: impl AsRef<Path>,
+        revision: Revision,
+        entries: Vec<(String, Bytes)>,
+    ) -> Result<()> {
+        let path = path.as_ref().to_owned();
+        let made = tokio::task::spawn_blocking(move || file::create_with(&path, revision, &entries)).await;
+        made.map_err(|panic| Error::unavailable("make its file", panic))?
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
@@ -150,6 +163,19 @@ impl Store for RedbStore {
 
     async fn revision(&self) -> Result<Revision> {
         Ok(*self.shared.revision.borrow())
+    }
+
+    async fn size(&self) -> Result<Size> {
+        let path = self.path.clone();
+        let meta = tokio::task::spawn_blocking(move || std::fs::metadata(path)).await;
+        let meta = meta.map_err(|panic| Error::unavailable("measure its file", panic))?;
+        let meta = meta.map_err(|cause| Error::unavailable("measure its file", cause))?;
+        Ok(Size { bytes: meta.len(), quota_bytes: limits::STORE_BYTES_MAX, alarms: Vec::new() })
+    }
+
+    async fn reclaim(&self) -> Result<()> {
+        // The file uses space given up again by itself.
+        Ok(())
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {

@@ -23,6 +23,8 @@ pub struct Books {
     pub unit: UnitId,
     /// Slots it owns.
     pub slots: Vec<SlotRange>,
+    /// False as long as the application has not made its tables: nothing was ever booked there.
+    pub made: bool,
     /// Customer numbers.
     pub customers: BTreeSet<String>,
     /// Accounts by number.
@@ -111,6 +113,7 @@ impl Books {
         UnitReport {
             dc,
             epoch,
+            made: self.made,
             accounts: self.accounts.len(),
             postings: self.postings.len(),
             entries: self.entries().count(),
@@ -129,12 +132,16 @@ pub(crate) async fn read(primary: &Primary) -> Result<Books, VerifyError> {
     let mut books = Books {
         unit: primary.unit.clone(),
         slots: primary.slots.clone(),
+        made: primary.has_books().await?,
         customers: BTreeSet::new(),
         accounts: BTreeMap::new(),
         postings: BTreeMap::new(),
         strays: Vec::new(),
         messages: BTreeMap::new(),
     };
+    if !books.made {
+        return Ok(books);
+    }
     each(primary, "customers", "SELECT customer FROM customers", |row| {
         books.customers.insert(row.try_get(0)?);
         Ok(())

@@ -131,6 +131,8 @@ pub struct UnitReport {
     pub dc: DcId,
     /// Its epoch.
     pub epoch: u64,
+    /// False as long as the application has not used the unit: it has no books yet.
+    pub made: bool,
     /// Accounts.
     pub accounts: usize,
     /// Postings.

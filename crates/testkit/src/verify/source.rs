@@ -76,6 +76,9 @@ impl UnitSource {
     }
 }
 
+/// Tables of the books. Once one of them is there all have to be.
+const TABLES: [&str; 5] = ["customers", "accounts", "postings", "entries", "dujiang_outbox"];
+
 /// A connection to the database of a unit that takes writes.
 pub(crate) struct Primary {
     pub(crate) unit: UnitId,
@@ -94,12 +97,23 @@ impl Primary {
     pub(crate) async fn begin_snapshot(&self) -> Result<(), VerifyError> {
         // The snapshot is taken by the first query, not by BEGIN.
         self.client
-            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1 FROM accounts LIMIT 1")
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM pg_class")
             .await
             .map_err(|e| self.failed("a snapshot", e))
     }
 
+    /// False as long as the application has made none of its tables here, as it does when it first uses a unit.
+    pub(crate) async fn has_books(&self) -> Result<bool, VerifyError> {
+        let query =
+            "SELECT EXISTS (SELECT FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL)";
+        let row = self.client.query_one(query, &[&TABLES.as_slice()]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|e| self.failed("the list of tables", e))
+    }
+
     async fn pending(&self) -> Result<i64, VerifyError> {
+        if !self.has_books().await? {
+            return Ok(0);
+        }
         let query = "SELECT count(*) FROM dujiang_outbox WHERE state = 'pending'";
         let row = self.client.query_one(query, &[]).await;
         row.and_then(|row| row.try_get(0)).map_err(|e| self.failed("dujiang_outbox", e))

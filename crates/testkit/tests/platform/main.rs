@@ -8,9 +8,11 @@ mod garbage;
 mod ha;
 mod lifecycle;
 mod moves;
+mod names;
 mod ports;
 mod signals;
 mod slow;
+mod store;
 mod wrong;
 
 use dujiang_testkit::cluster::{Cluster, DATA_CENTERS};

@@ -8,6 +8,7 @@ mod change;
 mod failover;
 mod moves;
 mod promotion;
+mod restored;
 mod sync_set;
 mod view;
 
@@ -16,6 +17,7 @@ use dujiang_types::unit::Phase;
 pub use change::{Change, Decision, Effect};
 pub use failover::{force, forcible, provable};
 pub use moves::refusal;
+pub use restored::{UNKNOWN, born, distrust};
 pub use view::{Memory, Seen, View};
 
 use crate::exposure::note_durability;
@@ -23,6 +25,7 @@ use change::keep;
 use failover::{elect, lost_home, void_order};
 use moves::{begin_move, hold, seal};
 use promotion::{ended, failed_promotion, settle};
+use restored::{behind, recount};
 use sync_set::reconfigure;
 
 /// Decides about one unit.
@@ -37,6 +40,12 @@ pub fn decide(view: &View, memory: &mut Memory) -> Decision {
 
 fn transition(view: &View, memory: &Memory) -> Decision {
     let status = &view.unit.status;
+    if status.epoch == UNKNOWN {
+        return recount(view);
+    }
+    if let Some(decision) = behind(view) {
+        return decision;
+    }
     match &status.phase {
         Phase::Forming => {
             reconfigure(view, memory).or_else(|| settle(view)).or_else(|| ended(view)).unwrap_or_else(|| {

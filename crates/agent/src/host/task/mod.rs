@@ -353,6 +353,7 @@ mod tests {
         let standby = StandbyReport { streaming: true, flushed: Lsn(flushed), lag_bytes: flushed };
         ReplicaReport {
             revision: Revision(1),
+            epoch_seen: Epoch(1),
             data: DataState::Present { primary_epoch: Some(Epoch(1)) },
             state: ReplicaState::Primary {
                 epoch: Epoch(1),

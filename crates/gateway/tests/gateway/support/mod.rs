@@ -72,6 +72,7 @@ pub(crate) fn table(version: u64, instances: &[SocketAddr]) -> RoutingTable {
         version: Revision(version),
         units: vec![route("unit-1", "0-8191"), route("unit-2", "8192-16383")],
         mesh: BTreeMap::new(),
+        dns: None,
         applications: BTreeMap::from([(
             AppId::new("bank").unwrap(),
             ApplicationRoute { routes, instances: here },

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod restored;
+
 use std::collections::BTreeMap;
 
 use dujiang_types::exposure::{Behind, Exposure, Host, Meter};
@@ -64,6 +66,7 @@ fn at(timeline: u32, flushed: u64) -> Position {
 fn report(state: ReplicaState, primary_epoch: Option<u64>, position: Option<Position>) -> ReplicaReport {
     ReplicaReport {
         revision: Revision(10),
+        epoch_seen: Epoch(0),
         data: DataState::Present { primary_epoch: primary_epoch.map(Epoch) },
         state,
         position,

@@ -1,0 +1,165 @@
+//! Members of etcd that are stopped, and one that is started alone to be read or filled.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use dujiang_agent::ETCD;
+use dujiang_store::EtcdStore;
+use dujiang_types::DcId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::failure::Failure;
+use crate::manifest::Manifest;
+use crate::supervisor::folder::Folder;
+
+/// etcd's client from the distribution: it makes members from a snapshot.
+const ETCDCTL: &str = "/usr/bin/etcdctl";
+/// A member alone starts within a second or two; on a busy machine it takes longer.
+const START_MAX: Duration = Duration::from_secs(30);
+/// It closes its files.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// Writing and reading a snapshot of at most half a gigabyte.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where a member is.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its name.
+    pub name: DcId,
+    /// The folder of its data.
+    pub dir: PathBuf,
+    host: IpAddr,
+}
+
+/// The sites that have a member.
+pub fn sites(folder: &Folder, manifest: &Manifest) -> Vec<Site> {
+    let members = manifest.members().into_iter();
+    let dir = |name: &DcId| folder.path().join("dc").join(name.as_str()).join("etcd");
+    members.map(|(name, host)| Site { dir: dir(&name), name, host }).collect()
+}
+
+/// A member that nobody but us talks to, on a free loopback port.
+#[derive(Debug)]
+pub struct Alone {
+    child: Child,
+    endpoint: String,
+}
+
+impl Alone {
+    /// Starts an empty one.
+    pub async fn start(dir: &Path) -> Result<Self, Failure> {
+        Self::run(dir, "alone", false).await
+    }
+
+    /// Starts a member that is left of a cluster, as the only one of a new cluster.
+    pub async fn start_last(dir: &Path, name: &DcId) -> Result<Self, Failure> {
+        Self::run(dir, name.as_str(), true).await
+    }
+
+    async fn run(dir: &Path, name: &str, last: bool) -> Result<Self, Failure> {
+        let (client, peer) = free_urls().map_err(|e| Failure::because("there is no free port", &e))?;
+        let mut command = Command::new(ETCD);
+        command.arg("--name").arg(name).arg("--data-dir").arg(dir);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &format!("{name}={peer}"), "--log-level", "error"]);
+        if last {
+            command.arg("--force-new-cluster");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let cannot = |e| {
+            Failure::because(format!("cannot run {ETCD}"), &e)
+                .hint("install it from the distribution: `apt-get install etcd-server`")
+        };
+        let mut child = command.spawn().map_err(cannot)?;
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            if let Some(status) = child.try_wait().map_err(cannot)? {
+                return Err(Failure::failed(format!(
+                    "a member of etcd over {} ended: {status}",
+                    dir.display()
+                )));
+            }
+            if EtcdStore::connect(&[client.as_str()]).await.is_ok() {
+                return Ok(Self { child, endpoint: client });
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::failed(format!(
+                    "a member of etcd over {} does not start",
+                    dir.display()
+                )));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Where it answers.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Writes its content to a file.
+    pub async fn snapshot(&self, file: &Path) -> Result<(), Failure> {
+        let mut command = Command::new(ETCDCTL);
+        command.args(["--endpoints", &self.endpoint, "snapshot", "save"]).arg(file);
+        run(command, "take a snapshot").await
+    }
+
+    /// Ends it in order.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        match timeout(STOP_MAX, self.child.wait()).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Failure::failed("a member of etcd that was started alone does not end")),
+        }
+    }
+}
+
+/// Makes a member's folder from a snapshot. All members of a cluster have to be made with the same `stamp`.
+pub async fn from_snapshot(
+    snapshot: &Path,
+    site: &Site,
+    all: &[Site],
+    dir: &Path,
+    stamp: &str,
+) -> Result<(), Failure> {
+    let peer = |site: &Site| dujiang_agent::peer_url(site.host);
+    let cluster: Vec<String> = all.iter().map(|site| format!("{}={}", site.name, peer(site))).collect();
+    let mut command = Command::new(ETCDCTL);
+    command.args(["snapshot", "restore"]).arg(snapshot);
+    command.args(["--name", site.name.as_str(), "--initial-cluster", &cluster.join(",")]);
+    command.args(["--initial-advertise-peer-urls", &peer(site)]);
+    // Of its own, so that a member of the replaced cluster that turns up is not taken for one of this.
+    command.args(["--initial-cluster-token", &format!("dujiang-{stamp}")]).arg("--data-dir").arg(dir);
+    run(command, "make a member from a snapshot").await
+}
+
+async fn run(mut command: Command, what: &str) -> Result<(), Failure> {
+    command.env("ETCDCTL_API", "3").stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(SNAPSHOT_MAX, command.output()).await;
+    let output = output.map_err(|_| Failure::failed(format!("etcdctl did not {what} in time")))?;
+    let output = output.map_err(|e| {
+        Failure::because(format!("cannot run {ETCDCTL}"), &e)
+            .hint("install it from the distribution: `apt-get install etcd-client`")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::failed(format!("etcdctl could not {what}: {}", said.trim())))
+}
+
+fn free_urls() -> std::io::Result<(String, String)> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (client, peer) = (listen()?, listen()?);
+    Ok((format!("http://{}", client.local_addr()?), format!("http://{}", peer.local_addr()?)))
+}
