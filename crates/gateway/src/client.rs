@@ -248,8 +248,7 @@ impl ClientIo {
         if self.state.phase.get() == Phase::Head
             && let Some(stream) = &mut self.stream
         {
-            let mut problem = Problem::new(Code::RequestInvalid, "The request did not arrive in time.");
-            problem.status = 408;
+            let problem = Problem::new(Code::RequestIncomplete, "It did not arrive in time.");
             stream.try_write(&problem::raw(&problem));
             self.state.linger();
         }

@@ -171,13 +171,9 @@ impl Job<'_> {
                 Code::RequestTooLarge,
                 format!("The body is larger than {} bytes.", self.worker.limits.body_bytes_max),
             ),
-            PayloadError::Slow => {
-                let mut problem = Problem::new(Code::RequestInvalid, "The body did not arrive in time.");
-                problem.status = StatusCode::REQUEST_TIMEOUT.as_u16();
-                problem
-            }
+            PayloadError::Slow => Problem::new(Code::RequestIncomplete, "The body did not arrive in time."),
             PayloadError::Broken => {
-                Problem::new(Code::RequestInvalid, "The body is broken off or malformed.")
+                Problem::new(Code::RequestIncomplete, "The body is broken off or malformed.")
             }
         };
         let mut response = problem::response(&problem);

@@ -25,8 +25,8 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Rejection> {
         Ok(Err(error)) if is_too_large(&error) => {
             Err(Rejection::new(Code::RequestTooLarge, format!("at most {BODY_BYTES_MAX} bytes")))
         }
-        Ok(Err(_)) => Err(Rejection::new(Code::RequestInvalid, "the body broke off")),
-        Err(_) => Err(Rejection::new(Code::RequestInvalid, "the body took too long to arrive")),
+        Ok(Err(_)) => Err(Rejection::new(Code::RequestIncomplete, "the body broke off")),
+        Err(_) => Err(Rejection::new(Code::RequestIncomplete, "the body took too long to arrive")),
     }
 }
 

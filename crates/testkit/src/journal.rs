@@ -373,6 +373,7 @@ mod tests {
         assert_eq!(final_outcome(&[Some(moved.clone()), Some(moved.clone())]), moved);
         assert_eq!(final_outcome(&[Some(unknown()), Some(moved.clone())]), unknown());
         assert_eq!(final_outcome(&[Some(moved.clone()), Some(unknown())]), unknown());
+        assert_eq!(final_outcome(&[Some(unknown()), Some(refused(Code::RequestIncomplete))]), unknown());
         assert!(matches!(final_outcome(&[Some(moved.clone()), None]), Outcome::Unknown { .. }));
         assert_eq!(final_outcome(&[Some(unknown()), Some(acknowledged())]), acknowledged());
         assert_eq!(final_outcome(&[Some(unknown()), Some(poor.clone())]), poor);

@@ -41,6 +41,8 @@ macro_rules! codes {
 codes! {
     /// The request cannot be read as what the endpoint takes.
     RequestInvalid = "request.invalid", 400, "The request is not valid";
+    /// The request broke off or did not arrive in time; nothing was executed. Safe to retry.
+    RequestIncomplete = "request.incomplete", 408, "The request did not arrive whole; nothing was done";
     /// Body or header over the limit.
     RequestTooLarge = "request.too_large", 413, "The request is too large";
     /// No such path.
@@ -142,9 +144,11 @@ impl Problem {
         }
     }
 
-    /// True if it is certain that nothing was executed, so that any request may be sent again.
+    /// True if it is certain that nothing was executed this time, so that any request may be sent again. Of an earlier
+    /// attempt with the same key it says nothing: whose outcome was unknown, stays unknown.
     pub fn nothing_done(&self) -> bool {
-        matches!(self.code, Code::UnitMoved | Code::UnitUnavailable | Code::Overloaded | Code::SlotUnowned)
+        use Code::{Overloaded, RequestIncomplete, SlotUnowned, UnitMoved, UnitUnavailable};
+        matches!(self.code, UnitMoved | UnitUnavailable | Overloaded | SlotUnowned | RequestIncomplete)
     }
 }
 

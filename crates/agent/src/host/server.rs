@@ -82,7 +82,7 @@ async fn promise(State(app): State<App>, Extension(peer): Extension<Peer>, reque
             return refuse(Problem::new(Code::RequestTooLarge, wrong.body_text()));
         }
         Ok(Err(wrong)) => return refuse(Problem::new(Code::RequestInvalid, wrong.body_text())),
-        Err(_) => return refuse(Problem::new(Code::RequestInvalid, "the body took too long to arrive")),
+        Err(_) => return refuse(Problem::new(Code::RequestIncomplete, "the body took too long to arrive")),
     };
     if peer.name.dc() != Some(&ask.dc) {
         return refuse(Problem::new(Code::Forbidden, format!("{} does not speak for {}", peer.name, ask.dc)));
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(hear(say(&at, "").await).await, "");
         assert_eq!(hear(say(&at, "POST /v1/promises HTTP/1.1\r\nhost:").await).await, "");
         let late = hear(say(&at, &ask(&ASK[1..], ASK.len())).await).await;
-        assert_problem(&late, Code::RequestInvalid);
+        assert_problem(&late, Code::RequestIncomplete);
         assert!(late.contains("too long"), "{late}");
     }
 

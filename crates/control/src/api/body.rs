@@ -53,11 +53,13 @@ impl<S: Send + Sync> FromRequest<S> for RawJson {
                 Code::RequestTooLarge,
                 format!("a body has at most {BODY_BYTES_MAX} bytes"),
             )),
-            Ok(Err(_)) => Err(ApiError::invalid("the body ended before it was complete")),
-            Err(_) => Err(ApiError::invalid(format!(
-                "the body did not arrive within {} s",
-                BODY_TIME_MAX.as_secs()
-            ))),
+            Ok(Err(_)) => {
+                Err(ApiError::new(Code::RequestIncomplete, "the body ended before it was complete"))
+            }
+            Err(_) => Err(ApiError::new(
+                Code::RequestIncomplete,
+                format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
+            )),
         }
     }
 }

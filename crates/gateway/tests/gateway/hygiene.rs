@@ -238,11 +238,11 @@ async fn slow_clients_are_shown_out_and_others_do_not_suffer() {
     }
     for client in &mut slow {
         let answer = client.answer(false).await.expect("a word of goodbye");
-        assert_eq!((answer.status, answer.code()), (408, Some(Code::RequestInvalid)));
+        assert_eq!((answer.status, answer.code()), (408, Some(Code::RequestIncomplete)));
         assert!(client.is_closed().await);
     }
     let answer = half.answer(false).await.unwrap();
-    assert_eq!((answer.status, answer.code()), (408, Some(Code::RequestInvalid)));
+    assert_eq!((answer.status, answer.code()), (408, Some(Code::RequestIncomplete)));
     if let Some(answer) = large.answer(false).await {
         assert!(answer.code().is_some(), "{answer:?}");
     }
