@@ -34,11 +34,13 @@ struct Ledger {
     committed: Option<Unit>,
     /// What is being written.
     writing: Option<UnitStatus>,
+    /// How many writes have begun and ended: a record read across one of these moments may be the one before it.
+    edges: u64,
 }
 
 impl UnitCell {
     pub(crate) fn new(memory: Memory) -> Self {
-        let ledger = Ledger { memory, committed: None, writing: None };
+        let ledger = Ledger { memory, committed: None, writing: None, edges: 0 };
         Self { turn: Arc::default(), ledger: Mutex::new(ledger), waiting: Mutex::default() }
     }
 
@@ -70,6 +72,7 @@ impl UnitCell {
             Decision::Change(change) => Some(change.status.clone()),
             Decision::Keep { .. } => None,
         };
+        ledger.edges += u64::from(ledger.writing.is_some());
         decision
     }
 
@@ -77,17 +80,28 @@ impl UnitCell {
     pub(crate) fn written(&self, committed: Option<Unit>) {
         let mut ledger = self.ledger();
         (ledger.committed, ledger.writing) = (committed, None);
+        ledger.edges += 1;
     }
 
-    /// True if no record has to be read before a lease is granted.
-    pub(crate) fn knows_record(&self) -> bool {
-        self.ledger().committed.is_some()
+    /// If the record has to be read before a lease is granted: what [`Self::learn`] wants to know of when that began.
+    pub(crate) fn reading(&self) -> Option<u64> {
+        let ledger = self.ledger();
+        ledger.committed.is_none().then_some(ledger.edges)
     }
 
-    /// Takes in a record that is or was committed.
-    pub(crate) fn learn(&self, record: &Unit) {
+    /// Takes in a record that was read from the store, unless a write has begun or ended since the reading began: then
+    /// it may be of before that write, and would allow what the written one does not.
+    pub(crate) fn learn(&self, record: &Unit, reading: u64) {
         let mut ledger = self.ledger();
-        if ledger.committed.as_ref().is_none_or(|known| known.revision < record.revision) {
+        if ledger.committed.is_none() && ledger.edges == reading {
+            ledger.committed = Some(record.clone());
+        }
+    }
+
+    /// Takes in a record that was watched: it was committed at some time, so it counts only after an older one.
+    pub(crate) fn follow(&self, record: &Unit) {
+        let mut ledger = self.ledger();
+        if ledger.committed.as_ref().is_some_and(|known| known.revision < record.revision) {
             ledger.committed = Some(record.clone());
         }
     }
@@ -151,7 +165,7 @@ mod tests {
         let (cell, unit) = (UnitCell::new(Memory::new(0)), serving());
         let home = unit.status.home.clone();
         assert!(!cell.grant(&home, EPOCH, 10), "nothing is known to be committed");
-        cell.learn(&unit);
+        cell.learn(&unit, cell.reading().unwrap());
         assert!(cell.grant(&home, EPOCH, 20));
         assert!(!cell.grant(&fixture::dc("elsewhere"), EPOCH, 30));
 
@@ -171,12 +185,34 @@ mod tests {
     #[test]
     fn a_record_read_late_does_not_replace_a_newer_one() {
         let (cell, mut unit) = (UnitCell::new(Memory::new(0)), serving());
-        let read = unit.clone();
+        let (read, reading) = (unit.clone(), cell.reading().unwrap());
         unit.revision = Revision(unit.revision.0 + 1);
         unit.status.phase = Phase::Electing;
-        cell.learn(&unit);
-        cell.learn(&read);
+        cell.learn(&unit, reading);
+        assert_eq!(cell.reading(), None);
+        cell.learn(&read, reading);
+        cell.follow(&read);
         assert!(!cell.grant(&read.status.home, EPOCH, 10));
         assert!(cell.is_beyond(read.revision) && !cell.is_beyond(unit.revision));
+        unit.revision = Revision(unit.revision.0 + 1);
+        cell.follow(&unit);
+        assert!(!cell.is_beyond(unit.revision) && cell.is_beyond(read.revision));
+    }
+
+    #[test]
+    fn a_record_read_across_a_write_of_unknown_outcome_allows_nothing() {
+        let (cell, unit) = (UnitCell::new(Memory::new(0)), serving());
+        let home = unit.status.home.clone();
+        let before = cell.reading().unwrap();
+        change(&cell, &unit, Phase::Electing);
+        let during = cell.reading().unwrap();
+        cell.written(None);
+        for reading in [before, during] {
+            cell.learn(&unit, reading);
+            cell.follow(&unit);
+            assert!(!cell.grant(&home, EPOCH, 10), "it may be of before the election");
+        }
+        cell.learn(&unit, cell.reading().unwrap());
+        assert!(cell.grant(&home, EPOCH, 20), "it was read after the write, which has not taken effect");
     }
 }

@@ -71,12 +71,12 @@ async fn grant(
 ) -> ApiResult<Option<(UnitId, Lease)>> {
     let Some(watched) = app.shared.records().units.get(&unit).cloned() else { return Ok(None) };
     let cell = app.shared.unit(&unit);
-    if !cell.knows_record() {
+    if let Some(reading) = cell.reading() {
         let read = app.shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
         let Some(record) = read else { return Ok(None) };
-        cell.learn(&record);
+        cell.learn(&record, reading);
     }
-    cell.learn(&watched);
+    cell.follow(&watched);
     // Asked after whatever the store took: a lease granted later than this server leads is one the next leader
     // does not count with.
     let leads = app.shared.leader.leads() == term;
