@@ -1,6 +1,7 @@
 //! Bodies in both directions.
 
 use std::cell::Cell;
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -52,8 +53,21 @@ pub(crate) enum PayloadError {
     TooLarge,
     #[error("the body did not arrive in time")]
     Slow,
-    #[error("the body is broken off or malformed")]
+    #[error("the body broke off")]
     Broken,
+    #[error("the body is malformed")]
+    Malformed,
+}
+
+impl PayloadError {
+    /// What is malformed stays so; what broke off may arrive whole another time.
+    fn of(error: &hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::Broken,
+        }
+    }
 }
 
 /// Memory that bodies of one thread may occupy.
@@ -132,7 +146,7 @@ async fn whole(body: &mut Incoming) -> Result<Read, PayloadError> {
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // Trailers are dropped: nothing here needs them, and not every server reads them alike.
-        let Ok(data) = frame.map_err(|_| PayloadError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|error| PayloadError::of(&error))?.into_data() else { continue };
         if first.is_empty() && more.is_empty() {
             first = data;
         } else {
@@ -157,7 +171,7 @@ impl Streamed {
             None => loop {
                 match ready!(Pin::new(&mut self.rest).poll_frame(cx)) {
                     None => break None,
-                    Some(Err(_)) => return Poll::Ready(Err(PayloadError::Broken)),
+                    Some(Err(error)) => return Poll::Ready(Err(PayloadError::of(&error))),
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) if data.is_empty() => {}
                         Ok(data) => break Some(data),

@@ -172,9 +172,8 @@ impl Job<'_> {
                 format!("The body is larger than {} bytes.", self.worker.limits.body_bytes_max),
             ),
             PayloadError::Slow => Problem::new(Code::RequestIncomplete, "The body did not arrive in time."),
-            PayloadError::Broken => {
-                Problem::new(Code::RequestIncomplete, "The body is broken off or malformed.")
-            }
+            PayloadError::Broken => Problem::new(Code::RequestIncomplete, "The body broke off."),
+            PayloadError::Malformed => Problem::new(Code::RequestInvalid, "The body is malformed."),
         };
         let mut response = problem::response(&problem);
         // What is left of the body cannot be told from a next request.

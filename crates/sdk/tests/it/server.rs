@@ -31,7 +31,7 @@ async fn garbage_is_answered_or_cut_off_and_harms_nobody() {
         (format!("POST /v1/items/a/well HTTP/1.1\r\n{unit}\r\ncontent-length: -1\r\n\r\n"), "400"),
         (format!("POST /v1/items/a/well HTTP/1.1\r\n{unit}\r\ncontent-length: 99999999\r\n\r\n{{"), "4"),
         // A body that never comes.
-        (format!("POST /v1/items/a/well HTTP/1.1\r\n{unit}\r\ncontent-length: 5\r\n\r\n"), "400"),
+        (format!("POST /v1/items/a/well HTTP/1.1\r\n{unit}\r\ncontent-length: 5\r\n\r\n"), "408"),
         (format!("GET /v1/panics HTTP/1.1\r\n{unit}\r\n\r\n"), "500"),
         ("GET /v1/items/a HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "400"),
         (format!("DELETE /v1/items/a HTTP/1.1\r\n{unit}\r\n\r\n"), "405"),
