@@ -18,13 +18,23 @@ pub(crate) enum Server {
     Mesh,
     /// A gateway, for health checks and metrics.
     Admin,
+    /// A gateway, as DNS server of the bank's names.
+    Names,
     Bank,
     Database,
 }
 
 impl Server {
-    const ALL: [Self; 7] =
-        [Self::Control, Self::Agent, Self::Gateway, Self::Mesh, Self::Admin, Self::Bank, Self::Database];
+    const ALL: [Self; 8] = [
+        Self::Control,
+        Self::Agent,
+        Self::Gateway,
+        Self::Mesh,
+        Self::Admin,
+        Self::Names,
+        Self::Bank,
+        Self::Database,
+    ];
 
     fn of(kind: &Kind, port: u16) -> Option<Self> {
         match (kind, port) {
@@ -33,6 +43,7 @@ impl Server {
             (Kind::Gateway, 8080) => Some(Self::Gateway),
             (Kind::Gateway, 7200) => Some(Self::Mesh),
             (Kind::Gateway, 7201) => Some(Self::Admin),
+            (Kind::Gateway, 5300) => Some(Self::Names),
             (Kind::Application, _) => Some(Self::Bank),
             // A session that has just been forked still holds what its postmaster listens on.
             (Kind::Postmaster | Kind::Other, _) => Some(Self::Database),
@@ -44,7 +55,7 @@ impl Server {
     fn count(self) -> usize {
         match self {
             Self::Control => 1,
-            Self::Agent | Self::Gateway | Self::Mesh | Self::Admin | Self::Bank => 3,
+            Self::Agent | Self::Gateway | Self::Mesh | Self::Admin | Self::Names | Self::Bank => 3,
             Self::Database => 9,
         }
     }
