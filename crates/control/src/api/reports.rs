@@ -69,14 +69,15 @@ async fn grant(
     unit: UnitId,
     epoch: Epoch,
 ) -> ApiResult<Option<(UnitId, Lease)>> {
-    let Some(watched) = app.shared.records().units.get(&unit).cloned() else { return Ok(None) };
+    let records = app.shared.records();
+    let Some(watched) = records.units.get(&unit) else { return Ok(None) };
     let cell = app.shared.unit(&unit);
     if let Some(reading) = cell.reading() {
         let read = app.shared.resources.get::<UnitSpec, UnitStatus>(Kind::Unit, unit.as_str()).await?;
         let Some(record) = read else { return Ok(None) };
         cell.learn(&record, reading);
     }
-    cell.follow(&watched);
+    cell.follow(watched);
     // Asked after whatever the store took: a lease granted later than this server leads is one the next leader
     // does not count with.
     let leads = app.shared.leader.leads() == term;

@@ -64,13 +64,15 @@ fn file(path: &Path, keys: &[PublicKey]) -> Result<Checked, Failure> {
     let what = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|e| Failure::because(format!("cannot read {what}"), &e))?;
-    let envelope: Option<Envelope> = html::carried(&text).or_else(|| serde_json::from_str(&text).ok());
+    let carried = html::carried(&text);
+    let is_page = carried.is_some();
+    let envelope: Option<Envelope> = carried.or_else(|| serde_json::from_str(&text).ok());
     let Some(envelope) = envelope else {
         let detail = "there is no signed report in this file".to_owned();
         return Ok(Checked { what, valid: false, detail });
     };
     Ok(match envelope.open(keys) {
-        Ok(report) if html::page(&envelope).is_ok_and(|page| is_page(&text) && page != text) => {
+        Ok(report) if is_page && html::page(&envelope).is_ok_and(|page| page != text) => {
             let detail = format!("the page was changed; the report {} it carries is signed", report.id);
             Checked { what, valid: false, detail }
         }
@@ -79,10 +81,6 @@ fn file(path: &Path, keys: &[PublicKey]) -> Result<Checked, Failure> {
         }
         Err(error) => Checked { what, valid: false, detail: in_full(&error) },
     })
-}
-
-fn is_page(text: &str) -> bool {
-    html::carried(text).is_some()
 }
 
 fn in_full(error: &dyn std::error::Error) -> String {
