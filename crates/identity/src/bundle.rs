@@ -86,6 +86,11 @@ impl Bundle {
         format!("{}{}{}", self.certificate, self.authority, self.key)
     }
 
+    /// Certificate and key in one text, for programs that want the authority apart.
+    pub fn own_pem(&self) -> String {
+        format!("{}{}", self.certificate, self.key)
+    }
+
     /// The authority's certificate.
     pub fn authority(&self) -> &str {
         &self.authority

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use dujiang_types::DcId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use crate::error::Error;
 use crate::expect::Expect;
 use crate::identity::Identity;
+use crate::name::Role;
 
 /// Makes connections of one's own secure.
 #[derive(Clone)]
@@ -35,6 +37,12 @@ impl Connector {
         let mut config: ClientConfig = crate::tls::client(identity, expect)?;
         config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// To the databases of a data center.
+    pub fn to_database(identity: &Identity, dc: &DcId) -> Result<Self, Error> {
+        let expect = Expect::roles(&[Role::Postgres]).within(dc);
+        Ok(Self(TlsConnector::from(Arc::new(crate::tls::database_client(identity, expect)?))))
     }
 
     /// Shakes hands with who listens at that address. The caller bounds the time.

@@ -50,14 +50,15 @@ struct State {
 
 /// Tells one file from its replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub struct Stamp {
     inode: u64,
     modified: i64,
     modified_ns: i64,
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
+    /// Of the file as it is now; `None` if there is none.
+    pub fn of(path: &Path) -> Option<Self> {
         let meta = fs::metadata(path).ok()?;
         Some(Self { inode: meta.ino(), modified: meta.mtime(), modified_ns: meta.mtime_nsec() })
     }

@@ -21,5 +21,5 @@ pub use bundle::{Bundle, KeyRequest};
 pub use clients::{Connector, http_client, plain_http_client};
 pub use error::Error;
 pub use expect::Expect;
-pub use identity::Identity;
+pub use identity::{Identity, Stamp};
 pub use name::{AGENT_DATABASE_ROLE, Name, REPLICATION_DATABASE_ROLE, Role, STORE_COMMON_NAME};

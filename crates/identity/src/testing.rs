@@ -1,11 +1,12 @@
 //! A platform's authority in memory, for tests of what talks to each other.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use dujiang_types::{AppId, DcId, PlatformId};
 
-use crate::authority::{Authority, Policy};
+use crate::authority::{Authority, Folder, Policy};
 use crate::bundle::Bundle;
 use crate::identity::Identity;
 use crate::name::{Name, Role};
@@ -26,6 +27,14 @@ impl TestAuthority {
         let platform = PlatformId::new(platform).expect("a test names its platform well");
         let made = Authority::make(&platform, "platform", Policy::default());
         Self(Arc::new(made.expect("an authority can be made")))
+    }
+
+    /// The one kept in a folder, for tests of more than one process.
+    pub fn kept_in(folder: &Path) -> Self {
+        let platform = PlatformId::new("test").expect("it is a name");
+        let kept = Folder::of(folder);
+        kept.prepare(&platform, Policy::default()).expect("an authority can be made");
+        Self(Arc::new(kept.platform().expect("it was made just now")))
     }
 
     /// The authority itself.

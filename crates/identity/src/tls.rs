@@ -40,9 +40,25 @@ pub(crate) fn server(identity: &Identity, expect: Expect) -> Result<ServerConfig
 
 /// For who calls. The certificate must be for the address that is called, too.
 pub(crate) fn client(identity: &Identity, expect: Expect) -> Result<ClientConfig, Error> {
+    client_with(provider(), identity, expect)
+}
+
+/// For who calls a database. PostgreSQL's only curve is P-256; offered another one first it would have to ask again, a
+/// round trip for every connection.
+pub(crate) fn database_client(identity: &Identity, expect: Expect) -> Result<ClientConfig, Error> {
+    let groups = vec![rustls::crypto::ring::kx_group::SECP256R1];
+    let provider = CryptoProvider { kx_groups: groups, ..rustls::crypto::ring::default_provider() };
+    client_with(Arc::new(provider), identity, expect)
+}
+
+fn client_with(
+    with: Arc<CryptoProvider>,
+    identity: &Identity,
+    expect: Expect,
+) -> Result<ClientConfig, Error> {
     let inner = WebPkiServerVerifier::builder_with_provider(identity.roots(), provider()).build()?;
     let verifier = Arc::new(Servers { inner, judge: Judge { own: identity.name().clone(), expect } });
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(with)
         .with_protocol_versions(VERSIONS)?
         .dangerous() // rustls's word for a verifier of one's own; this one does all that its own does, and more
         .with_custom_certificate_verifier(verifier)

@@ -9,6 +9,7 @@ use deadpool::Runtime;
 use deadpool::managed::{
     self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
+use dujiang_database::Tls;
 use dujiang_types::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -35,7 +36,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long TCP may take: loopback or the same data center.
 const TCP_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a session may take to be admitted. After a failover a whole pool connects at once, and every password
-/// costs both sides thousands of hashes.
+/// costs both sides thousands of hashes, and the handshake before it a few signatures.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Unacknowledged data for this long means that the peer's machine is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,6 +129,7 @@ impl Gate {
 
 pub(crate) struct Sessions {
     config: Config,
+    tls: Tls,
     gate: Arc<Gate>,
 }
 
@@ -137,7 +139,7 @@ impl managed::Manager for Sessions {
 
     async fn create(&self) -> Result<Session, tokio_postgres::Error> {
         // Boxed: connecting is rare, and its large future would be part of every request's.
-        Box::pin(Session::connect(&self.config)).await
+        Box::pin(Session::connect(&self.config, &self.tls)).await
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<tokio_postgres::Error> {
@@ -151,7 +153,7 @@ impl managed::Manager for Sessions {
 }
 
 impl Pool {
-    pub(crate) fn new(entry: &UnitEntry, secret: &Secret, application_name: &str) -> Self {
+    pub(crate) fn new(entry: &UnitEntry, secret: &Secret, tls: Tls, application_name: &str) -> Self {
         let mut config = Config::new();
         config
             .host(&entry.host)
@@ -170,7 +172,7 @@ impl Pool {
         let timeouts =
             Timeouts { wait: Some(WAIT_MAX), create: Some(CONNECT_MAX), recycle: Some(CONNECT_MAX) };
         let gate = Arc::new(Gate(Mutex::new(Turns::first())));
-        let sessions = managed::Pool::builder(Sessions { config, gate: Arc::clone(&gate) })
+        let sessions = managed::Pool::builder(Sessions { config, tls, gate: Arc::clone(&gate) })
             .max_size(SESSIONS_MAX)
             .timeouts(timeouts)
             .queue_mode(QueueMode::Lifo)
@@ -197,7 +199,8 @@ impl Pool {
 
     /// A session of its own, outside the pool's bound, for what holds one for long.
     pub(crate) async fn dedicated(&self) -> Result<Session, Failure> {
-        let connect = Box::pin(Session::connect(&self.sessions.manager().config));
+        let Sessions { config, tls, .. } = self.sessions.manager();
+        let connect = Box::pin(Session::connect(config, tls));
         match tokio::time::timeout(CONNECT_MAX, connect).await {
             Ok(session) => session.map_err(not_connected),
             Err(_) => Err(Failure::unavailable("the unit's database does not answer", None)),

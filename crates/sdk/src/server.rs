@@ -13,7 +13,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use dujiang_identity::{Acceptor, Expect, Identity, Role};
+use dujiang_database::Tls;
+use dujiang_identity::{Acceptor, Expect, Identity, Name, Role};
 use dujiang_types::Code;
 use futures_util::FutureExt;
 use http::header::CONTENT_TYPE;
@@ -94,6 +95,9 @@ pub enum StartError {
     /// The identity cannot be used.
     #[error("the identity cannot be used")]
     Identity(#[from] dujiang_identity::Error),
+    /// The identity is nobody's who runs in a data center.
+    #[error("{0} is of no data center")]
+    Nowhere(Name),
     /// No HTTP client.
     #[error("cannot make an HTTP client")]
     Client(#[from] reqwest::Error),
@@ -113,17 +117,14 @@ impl<A: Application> Server<A> {
     pub async fn bind(app: A, options: &Options) -> Result<Self, StartError> {
         let secret = Secret::read(&options.secret)
             .map_err(|source| StartError::Secret { path: options.secret.clone(), source })?;
-        let units = Units::open(&options.units, secret, A::NAME)?;
+        let identity = Identity::from_file(&options.identity)?;
+        let dc = identity.name().dc().ok_or_else(|| StartError::Nowhere(identity.name().clone()))?;
+        let units = Units::open(&options.units, secret, Tls::new(&identity, dc)?, A::NAME)?;
         let address = options.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let identity = Identity::from_file(&options.identity)?;
         // Its data center's gateway, and the agent, which asks whether it is ready.
-        let callers = Expect::roles(&[Role::Gateway, Role::Agent]);
-        let callers = match identity.name().dc() {
-            Some(dc) => callers.within(dc),
-            None => callers,
-        };
+        let callers = Expect::roles(&[Role::Gateway, Role::Agent]).within(dc);
         let acceptor = Acceptor::new(&identity, callers)?;
         let around = Surroundings { units, metrics: Arc::new(Metrics::default()) };
         Ok(Self { app: Arc::new(app), listener, acceptor, around, http: http_client()? })

@@ -5,11 +5,12 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dujiang_database::{Connection, Tls};
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls, Row, Socket, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, Statement};
 
 /// One statement with its parameters.
 #[derive(Clone, Copy)]
@@ -44,8 +45,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(crate) async fn connect(config: &Config) -> Result<Self, Error> {
-        let (client, connection) = config.connect(NoTls).await?;
+    pub(crate) async fn connect(config: &Config, tls: &Tls) -> Result<Self, Error> {
+        let (client, connection) = dujiang_database::connect(config, tls).await?;
         let warnings = Arc::new(AtomicU64::new(0));
         let driver = tokio::spawn(drive(connection, Arc::clone(&warnings)));
         Ok(Self { client, warnings, statements: Mutex::default(), driver })
@@ -100,10 +101,7 @@ impl Session {
     }
 }
 
-async fn drive(
-    mut connection: Connection<Socket, tokio_postgres::tls::NoTlsStream>,
-    warnings: Arc<AtomicU64>,
-) {
+async fn drive(mut connection: Connection, warnings: Arc<AtomicU64>) {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => {

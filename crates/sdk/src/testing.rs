@@ -12,16 +12,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use dujiang_database::Tls;
 use dujiang_identity::testing::TestAuthority;
 use dujiang_identity::{Connector, Expect, Role, http_client};
-use dujiang_types::UnitId;
+use dujiang_types::{DcId, UnitId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 use sha2::Digest;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 use tokio_rustls::client::TlsStream;
 
 use crate::Secret;
@@ -54,6 +55,12 @@ pub fn instance_identity(folder: &Path, application: &str) -> PathBuf {
     path
 }
 
+/// What the bank connects to its databases with.
+pub fn database_tls() -> Tls {
+    let bank = authority().identity("dc/a/application/bank");
+    Tls::new(&bank, &DcId::new("a").unwrap()).unwrap()
+}
+
 /// A client of instances, as the gateway of their data center is one.
 pub fn gateway_client() -> reqwest::Client {
     let gateway = authority().identity("dc/a/gateway");
@@ -80,6 +87,12 @@ const CONFIGURATION: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 60
+# The files are written beside each copy.
+ssl = on
+ssl_min_protocol_version = 'TLSv1.3'
+ssl_cert_file = 'identity.pem'
+ssl_key_file = 'identity.pem'
+ssl_ca_file = 'authority.pem'
 # The machine does not fail in a test; processes do.
 fsync = off
 shared_buffers = 16MB
@@ -88,8 +101,8 @@ hot_standby = on
 ";
 /// Admission closed: nobody but the agent.
 const CLOSED: &str = "host all,replication postgres 127.0.0.1/32 trust\n";
-const OPEN: &str =
-    "host all,replication postgres 127.0.0.1/32 trust\nhost bank bank 127.0.0.1/32 scram-sha-256\n";
+const OPEN: &str = "host all,replication postgres 127.0.0.1/32 trust\n\
+                    hostssl bank bank 127.0.0.1/32 scram-sha-256 clientcert=verify-full\n";
 
 /// One server process.
 struct Server {
@@ -285,10 +298,11 @@ impl Postgres {
         std::fs::write(self.primary.data.join("pg_hba.conf"), if open { OPEN } else { CLOSED }).unwrap();
         admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         // The postmaster reads them a moment after it was told: try as the bank would.
-        let config =
-            format!("host=127.0.0.1 port={} user=bank dbname=bank password=wrong", self.primary.port);
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.primary.port).user("bank").dbname("bank").password("wrong");
+        let tls = database_tls();
         until("the rules are in force", || async {
-            let refused = tokio_postgres::connect(&config, NoTls).await.err()?;
+            let refused = dujiang_database::connect(&config, &tls).await.err()?;
             // Asked for a password, or not admitted at all.
             let asked = refused.code() == Some(&SqlState::INVALID_PASSWORD);
             (asked == open).then_some(())
@@ -315,6 +329,7 @@ pub fn secret(folder: &Path) -> Secret {
 fn server(template: &Path, folder: &Path, name: &str) -> Server {
     let data = folder.join(name);
     run(Command::new("cp").arg("-a").arg(template).arg(&data));
+    write_identity(&data);
     let port = free_port();
     Server { data, port, child: None }
 }
@@ -344,6 +359,21 @@ fn unprivileged() -> Option<User> {
 
 fn open_to_all(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Who the server is, for PostgreSQL alone.
+fn write_identity(data: &Path) {
+    let identity = authority().bundle("dc/a/postgres");
+    for (name, text) in
+        [("identity.pem", identity.own_pem()), ("authority.pem", identity.authority().to_owned())]
+    {
+        let path = data.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(user) = unprivileged() {
+            std::os::unix::fs::chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+    }
 }
 
 fn append(path: &Path, text: &str) {
@@ -383,6 +413,7 @@ fn make_template(kept: &Path) {
         ["-U", "postgres", "-A", "trust", "-k", "-N", "-E", "UTF8", "--locale=C.UTF-8", "--wal-segsize=1"];
     run(program("initdb").arg("-D").arg(&data).args(options));
     append(&data.join("postgresql.conf"), CONFIGURATION);
+    write_identity(&data);
     fill(&data);
     std::fs::write(data.join("pg_hba.conf"), OPEN).unwrap();
     // Others may be making the same one: the first to finish wins.

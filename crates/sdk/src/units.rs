@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use dujiang_database::Tls;
 use dujiang_types::{DcId, Slot, SlotRange, UnitId};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
@@ -100,6 +101,7 @@ pub struct Units(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     secret: Secret,
+    tls: Tls,
     application_name: String,
     table: RwLock<Arc<Table>>,
     // What the file was when it was last read; held while reading, so that one reload runs at a time.
@@ -122,11 +124,13 @@ struct Stamp {
 }
 
 impl Units {
-    /// Reads the file. `application_name` is what the database shows for our sessions.
-    pub fn open(path: &Path, secret: Secret, application_name: &str) -> Result<Self, UnitsError> {
+    /// Reads the file. `tls` is for the databases of this data center, `application_name` what they show for our
+    /// sessions.
+    pub fn open(path: &Path, secret: Secret, tls: Tls, application_name: &str) -> Result<Self, UnitsError> {
         let units = Self(Arc::new(Inner {
             path: path.to_owned(),
             secret,
+            tls,
             application_name: application_name.to_owned(),
             table: RwLock::default(),
             stamp: Mutex::default(),
@@ -159,7 +163,7 @@ impl Units {
     }
 
     fn unit_of(&self, entry: UnitEntry) -> Unit {
-        let pool = Pool::new(&entry, &self.0.secret, &self.0.application_name);
+        let pool = Pool::new(&entry, &self.0.secret, self.0.tls.clone(), &self.0.application_name);
         Unit { entry, pool, wake: Arc::default() }
     }
 
@@ -236,6 +240,8 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use dujiang_identity::testing::TestAuthority;
+
     use super::*;
 
     fn write(path: &Path, units: &[(&str, u16, &str)]) {
@@ -263,10 +269,12 @@ mod tests {
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "s").unwrap();
         let secret = Secret::read(&secret).unwrap();
-        assert!(Units::open(&path, secret.clone(), "test").is_err(), "no file yet");
+        let identity = TestAuthority::default().identity("dc/a/application/bank");
+        let tls = Tls::new(&identity, &DcId::new("a").unwrap()).unwrap();
+        assert!(Units::open(&path, secret.clone(), tls.clone(), "test").is_err(), "no file yet");
 
         write(&path, &[("unit-1", 1, "0-8191")]);
-        let units = Units::open(&path, secret, "test").unwrap();
+        let units = Units::open(&path, secret, tls, "test").unwrap();
         let first = units.unit(&name("unit-1")).unwrap();
         assert!(first.owns(Slot::new(0).unwrap()) && !first.owns(Slot::new(8192).unwrap()));
 

@@ -146,6 +146,11 @@ impl Platform {
             .collect()
     }
 
+    /// File of the identity that a data center's databases take for their operator: its agent's.
+    pub fn agent_identity(&self, dc: &DcId) -> PathBuf {
+        self.data.join("dc").join(dc.as_str()).join("identity/agent.pem")
+    }
+
     /// Password of a database role of a unit.
     pub fn password(&self, unit: &UnitId, role: &str) -> String {
         password(&self.secret, unit, role)

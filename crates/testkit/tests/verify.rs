@@ -47,6 +47,11 @@ fn cny(minor: i64) -> Money {
     Money::new(minor, Currency::CNY)
 }
 
+fn server(scratch: &Scratch, dc: &str, database: &str) -> Server {
+    let dc = DcId::new(dc).unwrap();
+    Server { dc, config: scratch.config(database), identity: scratch.identity() }
+}
+
 /// Two units with a bit of everything, and the journal that led to it.
 struct World {
     scratch: Scratch,
@@ -111,7 +116,7 @@ impl World {
                 client.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
             }
             let slots = if number == 1 { "0-8191" } else { "8192-16383" };
-            let server = Server { dc: DcId::new("dc").unwrap(), config: self.scratch.config(&database) };
+            let server = server(&self.scratch, "dc", &database);
             let (unit, slots) = (unit(number), vec![slots.parse().unwrap()]);
             sources.push(UnitSource { unit, slots, servers: vec![server], lost: BTreeSet::new() });
         }
@@ -332,7 +337,7 @@ async fn an_unknown_operation_may_be_done_once_but_not_twice() {
 #[tokio::test]
 async fn a_unit_without_a_primary_is_not_called_clean() {
     let scratch = Scratch::start().await;
-    let server = Server { dc: DcId::new("dc").unwrap(), config: scratch.config("nothing_here") };
+    let server = server(&scratch, "dc", "nothing_here");
     let sources = [UnitSource { unit: unit(1), slots: vec![], servers: vec![server], lost: BTreeSet::new() }];
     let options = Options { whole_life: false, settle: std::time::Duration::ZERO };
     let error = verify(&sources, None, options, |_| {}).await.unwrap_err();
@@ -348,7 +353,7 @@ async fn a_second_database_that_takes_writes_is_found() {
         copy(&operator, 2, dc).await;
         let client = world.scratch.connect(dc).await;
         client.execute("UPDATE dujiang.fence SET epoch = $1", &[&i64::from(epoch)]).await.unwrap();
-        servers.push(Server { dc: DcId::new(dc).unwrap(), config: world.scratch.config(dc) });
+        servers.push(server(&world.scratch, dc, dc));
     }
     let sources = [UnitSource {
         unit: unit(2),

@@ -95,7 +95,7 @@ impl Identities {
             return BTreeSet::new();
         }
         let own = |role| Name::in_dc(&self.platform, &self.dc, role);
-        let mut wanted = BTreeSet::from([own(Role::Agent), own(Role::Gateway)]);
+        let mut wanted = BTreeSet::from([own(Role::Agent), own(Role::Gateway), own(Role::Postgres)]);
         let here = known.applications.iter().filter(|(_, app)| app.spec.data_centers.contains(&self.dc));
         wanted.extend(here.map(|(app, _)| Name::application(&self.platform, &self.dc, app)));
         wanted

@@ -355,6 +355,10 @@ impl Agent {
 
     /// A task for each unit with a replica here. Each ends by itself when its unit is gone.
     fn drive_units(&mut self, dc: &DataCenterSpec, known: &Known) {
+        // It is on its way; no database starts without, nor can one be reached.
+        if !self.database_identity().exists() {
+            return;
+        }
         let mut handles = self.shared.handles.lock().unwrap_or_else(PoisonError::into_inner);
         self.tasks.retain(|unit, task| {
             if task.is_finished() {
@@ -373,6 +377,11 @@ impl Agent {
         }
     }
 
+    fn database_identity(&self) -> PathBuf {
+        let options = &self.shared.options;
+        options.identity_file(&Name::in_dc(options.identity.name().platform(), &options.dc, Role::Postgres))
+    }
+
     fn settings(&self, dc: &DataCenterSpec, name: &UnitId, unit: &Unit) -> Settings {
         Settings {
             unit: name.clone(),
@@ -382,6 +391,8 @@ impl Agent {
             dir: self.folder.dc.join("units").join(name.as_str()),
             run: self.folder.run(),
             log: self.folder.log(),
+            identity: self.shared.options.identity.clone(),
+            database_identity: self.database_identity(),
             secret: self.secret.clone(),
             programs: self.programs.clone(),
             guard: self.shared.options.program.clone(),

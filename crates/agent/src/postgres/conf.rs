@@ -108,19 +108,29 @@ fn password_line(settings: &Settings, upstream: &Upstream) -> String {
     format!("{}:{}:*:{ROLE_REPLICATION}:{password}\n", upstream.address.ip(), upstream.address.port())
 }
 
-/// Connection string for the replication role; the password comes from a file.
+/// Connection string for the replication role; password, key and certificates come from files, which are read for every
+/// connection.
+///
+/// PostgreSQL's library looks for whom the certificate was made by the address alone, and gateway and agent have the
+/// same. Binding the password's proof to the channel makes sure that it is a database, which knows the proof.
 pub(super) fn conninfo(
+    files: &Files,
     upstream: &Upstream,
     passfile: &Path,
     application: &str,
     database: Option<&str>,
 ) -> String {
+    let quoted = |path: &Path| quote_conninfo(&path.display().to_string());
     let mut text = format!(
         "host={} port={} user={ROLE_REPLICATION} passfile={} application_name={application} connect_timeout=3 \
-         keepalives_idle=2 keepalives_interval=1 keepalives_count=3 tcp_user_timeout=3000",
+         keepalives_idle=2 keepalives_interval=1 keepalives_count=3 tcp_user_timeout=3000 sslmode=verify-full \
+         sslcert={identity} sslkey={identity} sslrootcert={} ssl_min_protocol_version=TLSv1.3 \
+         channel_binding=require",
         upstream.address.ip(),
         upstream.address.port(),
-        quote_conninfo(&passfile.display().to_string()),
+        quoted(passfile),
+        quoted(&files.authority()),
+        identity = quoted(&files.identity()),
     );
     if let Some(database) = database {
         let _ = write!(text, " dbname={database}");
@@ -149,7 +159,8 @@ pub(super) fn slot(dc: &DcId) -> String {
 fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> String {
     let tuning = &settings.tuning;
     let upstream = state.upstream.as_ref();
-    let conninfo = upstream.map(|u| conninfo(u, &files.upstream_password(), name, None)).unwrap_or_default();
+    let conninfo =
+        upstream.map(|u| conninfo(files, u, &files.upstream_password(), name, None)).unwrap_or_default();
     let slot = upstream.map(|_| slot(&settings.dc)).unwrap_or_default();
     let values: Vec<(&str, String)> = vec![
         ("listen_addresses", settings.address.ip().to_string()),
@@ -162,6 +173,11 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
         // A connection that is being authenticated when admission closes must not linger.
         ("authentication_timeout", "5s".to_owned()),
         ("password_encryption", "scram-sha-256".to_owned()),
+        ("ssl", "on".to_owned()),
+        ("ssl_min_protocol_version", "TLSv1.3".to_owned()),
+        ("ssl_cert_file", files.identity().display().to_string()),
+        ("ssl_key_file", files.identity().display().to_string()),
+        ("ssl_ca_file", files.authority().display().to_string()),
         ("tcp_keepalives_idle", "5".to_owned()),
         ("tcp_keepalives_interval", "1".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
@@ -207,15 +223,17 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
 }
 
 fn hba_text(settings: &Settings, state: &State) -> String {
+    // A password, and a certificate of the platform's authority that carries the role as its common name.
+    const PROOF: &str = "scram-sha-256 clientcert=verify-full";
     let app = &settings.application;
     let mut text = format!(
         "# Written by the agent; changes are overwritten.\n\
-         host all {ROLE_AGENT} samehost scram-sha-256\n\
-         host postgres {ROLE_REPLICATION} all scram-sha-256\n\
-         host replication {ROLE_REPLICATION} all scram-sha-256\n"
+         hostssl all {ROLE_AGENT} samehost {PROOF}\n\
+         hostssl postgres {ROLE_REPLICATION} all {PROOF}\n\
+         hostssl replication {ROLE_REPLICATION} all {PROOF}\n"
     );
     if state.open {
-        let _ = writeln!(text, "host \"{app}\" \"{app}\" all scram-sha-256");
+        let _ = writeln!(text, "hostssl \"{app}\" \"{app}\" all {PROOF}");
     }
     text
 }

@@ -37,6 +37,9 @@ pub enum PostgresError {
         #[source]
         source: io::Error,
     },
+    /// An identity cannot be used: the agent's own, or that of the databases.
+    #[error("the identity cannot be used")]
+    Identity(#[source] dujiang_identity::Error),
     /// The guard cannot be started, found or stopped.
     #[error(transparent)]
     Guard(#[from] crate::process::ProcessError),
@@ -69,7 +72,7 @@ pub enum PostgresError {
 impl PostgresError {
     /// True if it only says that somebody else is not ready, so that trying again soon makes sense.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Sql { .. } | Self::Timeout(_) | Self::State(_))
+        matches!(self, Self::Sql { .. } | Self::Timeout(_) | Self::State(_) | Self::Identity(_))
     }
 
     /// The error with its causes, in one line.

@@ -89,8 +89,9 @@ impl Replica {
             self.keep_before_clone(from).await?;
         }
         let made = self.begin_data().await?;
+        self.install_identity()?;
         self.files.write_tool_password(&self.settings, from)?;
-        let connection = conninfo(from, &self.files.tool_password(), CLONING, None);
+        let connection = conninfo(&self.files, from, &self.files.tool_password(), CLONING, None);
         let (made_text, slot) = (made.display().to_string(), slot(&self.settings.dc));
         let args = [
             "--pgdata",
@@ -116,8 +117,10 @@ impl Replica {
         let source = self.connect_upstream(from).await?;
         // Right after its promotion the control file of the source still names the old timeline.
         source.rows_within(CHECKPOINT_TIMEOUT, "checkpoint the upstream", "CHECKPOINT").await?;
+        self.install_identity()?;
         self.files.write_tool_password(&self.settings, from)?;
-        let connection = conninfo(from, &self.files.tool_password(), REWINDING, Some("postgres"));
+        let connection =
+            conninfo(&self.files, from, &self.files.tool_password(), REWINDING, Some("postgres"));
         let (data, config) = (self.pgdata().display().to_string(), self.files.main().display().to_string());
         let args = [
             "--target-pgdata",

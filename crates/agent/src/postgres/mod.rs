@@ -4,10 +4,11 @@
 //! actions, can be interrupted anywhere and repeated. What must outlive the agent is in [`State`].
 //!
 //! * `make`: initialise, clone, rewind; * `run`: start under a guard, stop; * `standby`: follow, detach;
-//! * `primary`: promote, sync set, admission, seal; * `observe`: what is.
+//! * `primary`: promote, sync set, admission, seal; * `observe`: what is; * `identity`: who it shows to be.
 
 mod conf;
 mod error;
+mod identity;
 mod losses;
 mod make;
 mod meter;
@@ -25,6 +26,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dujiang_database::Tls;
+use dujiang_identity::{Identity, Stamp};
 use dujiang_types::{AppId, DcId, Epoch, Position, UnitId};
 
 pub use error::PostgresError;
@@ -39,9 +42,9 @@ use sql::Session;
 use state::Durable;
 
 /// The agent's own role, a superuser.
-pub const ROLE_AGENT: &str = "dujiang";
+pub const ROLE_AGENT: &str = dujiang_identity::AGENT_DATABASE_ROLE;
 /// The role replicas copy and receive with.
-pub const ROLE_REPLICATION: &str = "dujiang_replication";
+pub const ROLE_REPLICATION: &str = dujiang_identity::REPLICATION_DATABASE_ROLE;
 
 /// Has the postmaster read its configuration again.
 const RELOAD: &str = "SELECT pg_reload_conf()";
@@ -63,6 +66,10 @@ pub struct Settings {
     pub run: PathBuf,
     /// Folder of logs (`dc/DC/log`).
     pub log: PathBuf,
+    /// The agent's own identity.
+    pub identity: Identity,
+    /// File of the identity of this data center's databases.
+    pub database_identity: PathBuf,
     /// From which passwords are derived.
     pub secret: Secret,
     /// PostgreSQL.
@@ -97,6 +104,10 @@ impl Default for Tuning {
 pub struct Replica {
     settings: Settings,
     files: Files,
+    /// To connect to this database.
+    tls: Tls,
+    /// The identity PostgreSQL has taken in.
+    shown: Mutex<Option<Stamp>>,
     durable: Arc<Durable>,
     /// Whose turn it is to work on the replica's folder.
     disk: Arc<tokio::sync::Mutex<()>>,
@@ -120,6 +131,8 @@ impl Replica {
         let durable = Durable::read(settings.dir.join("replica.json"))?;
         let replica = Self {
             files: Files::new(&settings.dir),
+            tls: Tls::new(&settings.identity, &settings.dc).map_err(PostgresError::Identity)?,
+            shown: Mutex::new(None),
             settings,
             durable: Arc::new(durable),
             disk: Arc::default(),
@@ -195,8 +208,8 @@ impl Replica {
     /// A connection of one's own, for statements that take long and to see what new sessions see.
     async fn new_session(&self) -> Result<Session, PostgresError> {
         let password = self.settings.secret.password(&self.settings.unit, ROLE_AGENT);
-        Session::connect(self.settings.address, ROLE_AGENT, &password, self.settings.application.as_str())
-            .await
+        let database = self.settings.application.as_str();
+        Session::connect(&self.tls, self.settings.address, ROLE_AGENT, &password, database).await
     }
 
     /// Drops the shared connections: the server they led to is gone or does not answer.

@@ -10,7 +10,7 @@ use super::conf::sync_names;
 use super::error::{PostgresError, file};
 use super::observe::standbys;
 use super::run::POLL;
-use super::sql::{Session, field, flag, identifier, literal, not_admitted};
+use super::sql::{Session, asked_for_proof, field, flag, identifier, literal, not_admitted};
 use super::{RELOAD, Replica, State, wal};
 
 /// Between two looks whether a promotion is done: part of every failover, so short.
@@ -190,9 +190,10 @@ impl Replica {
         let password = self.settings.secret.password(&self.settings.unit, app);
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            // What counts is what a client meets.
-            match Session::connect(self.settings.address, app, &password, app).await {
+            // What counts is what a client meets: it comes as far as showing who it is, which only the application can.
+            match Session::connect(&self.tls, self.settings.address, app, &password, app).await {
                 Ok(_) => return Ok(()),
+                Err(error) if asked_for_proof(&error) => return Ok(()),
                 Err(error) if not_admitted(&error) && Instant::now() < deadline => sleep(POLL).await,
                 Err(error) => return Err(error),
             }

@@ -151,6 +151,7 @@ impl Replica {
 
     /// Starts PostgreSQL with the configuration as it is written.
     pub(super) async fn run_prepared(&self) -> Result<(), PostgresError> {
+        self.install_identity()?;
         let (data, programs) = (self.pgdata(), self.settings.programs.clone());
         self.on_disk(move |_| prepare_data(&data, &programs)).await?;
         let log = self.log_file();

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dujiang_database::Tls;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::error::PostgresError;
 
@@ -25,6 +26,7 @@ impl Session {
     /// Connects. The session's own commits wait for the local disk only: what the agent writes must not hang
     /// because a standby is away.
     pub(super) async fn connect(
+        tls: &Tls,
         address: SocketAddr,
         role: &str,
         password: &str,
@@ -34,7 +36,7 @@ impl Session {
         config.host(address.ip().to_string()).port(address.port());
         config.user(role).password(password).dbname(database).application_name("dujiang-agent");
         config.options("-c synchronous_commit=local").connect_timeout(CONNECT_TIMEOUT);
-        let connect = timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await;
+        let connect = timeout(CONNECT_TIMEOUT, dujiang_database::connect(&config, tls)).await;
         let (client, connection) = connect
             .map_err(|_| PostgresError::Timeout("connect to the database"))?
             .map_err(|source| PostgresError::Sql { what: "connect to the database", source })?;
@@ -110,6 +112,11 @@ pub(super) fn identifier(name: &str) -> String {
 pub(super) fn not_admitted(error: &PostgresError) -> bool {
     matches!(error, PostgresError::Sql { source, .. }
         if source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
+}
+
+/// True if the server refused the password or whose certificate came with it: `pg_hba.conf` admits the role.
+pub(super) fn asked_for_proof(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Sql { source, .. } if source.code() == Some(&SqlState::INVALID_PASSWORD))
 }
 
 /// True if the server refused because somebody else holds what it is about.

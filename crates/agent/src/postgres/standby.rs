@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dujiang_database::Tls;
+use dujiang_identity::Identity;
 use dujiang_types::Position;
 use dujiang_unit::agent::Process;
 use nix::sys::signal::{Signal, kill};
@@ -103,7 +105,9 @@ impl Replica {
 
     pub(super) async fn connect_upstream(&self, upstream: &Upstream) -> Result<Session, PostgresError> {
         let password = self.settings.secret.password(&self.settings.unit, ROLE_REPLICATION);
-        Session::connect(upstream.address, ROLE_REPLICATION, &password, "postgres").await
+        let as_database = || Tls::new(&Identity::from_file(&self.settings.database_identity)?, &upstream.dc);
+        let tls = as_database().map_err(PostgresError::Identity)?;
+        Session::connect(&tls, upstream.address, ROLE_REPLICATION, &password, "postgres").await
     }
 
     /// Where this replica's log leaves the upstream's; `None` if it does not.

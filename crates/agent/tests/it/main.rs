@@ -4,6 +4,7 @@
 
 mod faults;
 mod guard;
+mod identity;
 mod killed;
 mod meter;
 mod outlive;

@@ -10,12 +10,14 @@ use std::time::Duration;
 use dujiang_agent::clock::boottime_ms;
 use dujiang_agent::postgres::{Fit, Programs, Replica, Settings, Tuning, Upstream};
 use dujiang_agent::secret::Secret;
+use dujiang_database::Tls;
+use dujiang_identity::testing::TestAuthority;
 use dujiang_types::unit::SyncSet;
 use dujiang_types::{AppId, DcId, Epoch, Lsn, Position, UnitId};
 use dujiang_unit::agent::Process;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 /// How long anything may take before a test says that it does not happen. Generous: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +48,13 @@ pub(crate) fn set(need: u8, members: &[&str]) -> SyncSet {
 }
 
 pub(crate) fn settings(dir: &Path, name: &str) -> Settings {
+    let database_identity = dir.join(name).join("postgres.pem");
+    fs::create_dir_all(dir.join(name)).unwrap();
+    let authority = TestAuthority::kept_in(dir);
+    authority.bundle(&format!("dc/{name}/postgres")).write(&database_identity).unwrap();
     Settings {
+        identity: authority.identity(&format!("dc/{name}/agent")),
+        database_identity,
         unit: UnitId::new("unit-1").unwrap(),
         dc: dc(name),
         application: AppId::new("bank").unwrap(),
@@ -96,6 +104,11 @@ impl Node {
     pub(crate) fn upstream(&self) -> Upstream {
         let settings = self.replica.settings();
         Upstream { dc: settings.dc.clone(), address: settings.address }
+    }
+
+    /// The platform's, which lies in the folder of all nodes.
+    pub(crate) fn authority(&self) -> TestAuthority {
+        TestAuthority::kept_in(self.replica.settings().dir.ancestors().nth(3).unwrap())
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -158,7 +171,14 @@ impl Node {
             .user(role)
             .dbname("bank");
         config.password(settings.secret.password(&settings.unit, role)).connect_timeout(PATIENCE);
-        let (client, connection) = config.connect(NoTls).await?;
+        let who = match role {
+            "dujiang" => "agent".to_owned(),
+            "dujiang_replication" => "postgres".to_owned(),
+            application => format!("application/{application}"),
+        };
+        let identity = self.authority().identity(&format!("dc/{}/{who}", settings.dc));
+        let tls = Tls::new(&identity, &settings.dc).unwrap();
+        let (client, connection) = dujiang_database::connect(&config, &tls).await?;
         tokio::spawn(connection);
         Ok(client)
     }

@@ -137,7 +137,7 @@ impl Instance {
         std::fs::write(&units, file.to_string()).unwrap();
         dujiang_sdk::testing::secret(folder.path());
         let secret = folder.path().join("secret");
-        let identity = dujiang_sdk::testing::instance_identity(folder.path(), "shop");
+        let identity = dujiang_sdk::testing::instance_identity(folder.path(), "bank");
         let options = Options { listen: "127.0.0.1:0".parse().unwrap(), units, secret, identity };
         let server = Server::bind(Shop { release }, &options).await.unwrap();
         let address = server.address().unwrap();

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use dujiang_database::Tls;
+use dujiang_identity::Identity;
 use dujiang_types::{DcId, SlotRange, UnitId};
 use tokio::time::Instant;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::losses;
 use crate::platform::{Platform, ROLE_OPERATOR};
@@ -39,6 +42,8 @@ pub struct Server {
     pub dc: DcId,
     /// Address, database, role and password.
     pub config: Config,
+    /// File of the identity to connect with, which is of the data center.
+    pub identity: PathBuf,
 }
 
 impl UnitSource {
@@ -61,7 +66,7 @@ impl UnitSource {
                         .password(platform.password(unit, ROLE_OPERATOR))
                         .application_name("dujiang-verify")
                         .connect_timeout(CONNECT_TIMEOUT);
-                    Server { dc: dc.clone(), config }
+                    Server { dc: dc.clone(), config, identity: platform.agent_identity(dc) }
                 })
                 .collect(),
         };
@@ -188,9 +193,20 @@ pub(crate) async fn primaries(sources: &[UnitSource]) -> Result<(Vec<Primary>, D
     Ok((found, doubled))
 }
 
+/// Why a server cannot be asked.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Identity(#[from] dujiang_identity::Error),
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+}
+
 /// A connection and the epoch in the fence; `None` if the server is a standby.
-async fn connect(server: &Server) -> Result<Option<(Client, u64)>, tokio_postgres::Error> {
-    let (client, connection) = server.config.connect(NoTls).await?;
+async fn connect(server: &Server) -> Result<Option<(Client, u64)>, ConnectError> {
+    let identity = Identity::from_file(&server.identity)?;
+    let tls = Tls::new(&identity, identity.name().dc().unwrap_or(&server.dc))?;
+    let (client, connection) = dujiang_database::connect(&server.config, &tls).await?;
     // Ends when the client is dropped; what goes wrong there, the client's next query tells.
     tokio::spawn(connection);
     let standby: bool = client.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;

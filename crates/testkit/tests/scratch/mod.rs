@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dujiang_identity::testing::TestAuthority;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use tempfile::TempDir;
@@ -18,7 +19,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Scratch {
     server: Child,
     port: u16,
-    _folder: TempDir,
+    authority: TestAuthority,
+    folder: TempDir,
 }
 
 impl Scratch {
@@ -44,11 +46,25 @@ impl Scratch {
             .status()
             .unwrap();
         assert!(made.success());
+        let authority = TestAuthority::default();
+        let key = data.join("identity.pem");
+        authority.bundle("dc/dc/postgres").write(&key).unwrap();
+        if let Some(user) = &account {
+            chown(&key, Some(user.uid), Some(user.gid)).unwrap();
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut postgres = command("postgres");
         postgres.arg("-D").arg(&data).args(["-c", "fsync=off", "-c", "unix_socket_directories="]);
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")]);
-        let scratch = Self { server: postgres.spawn().unwrap(), port, _folder: folder };
+        postgres.args([
+            "-c",
+            "ssl=on",
+            "-c",
+            "ssl_cert_file=identity.pem",
+            "-c",
+            "ssl_key_file=identity.pem",
+        ]);
+        let scratch = Self { server: postgres.spawn().unwrap(), port, authority, folder };
         let deadline = Instant::now() + START_TIMEOUT;
         while let Err(error) = scratch.config("postgres").connect(NoTls).await {
             assert!(Instant::now() < deadline, "PostgreSQL does not start: {error}");
@@ -62,6 +78,13 @@ impl Scratch {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.port).user("dujiang").dbname(database);
         config
+    }
+
+    /// An identity for what connects with one. This server asks for none, but shows its own: `dc/dc/postgres`.
+    pub(crate) fn identity(&self) -> PathBuf {
+        let path = self.folder.path().join("agent.pem");
+        self.authority.bundle("dc/dc/agent").write(&path).unwrap();
+        path
     }
 
     /// A connection to a database.

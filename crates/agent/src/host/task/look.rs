@@ -16,6 +16,8 @@ use crate::postgres::Fit;
 const LOOK_SOON: Duration = Duration::from_millis(25);
 /// A follower that does not stream for so long is compared with its upstream again.
 const EXAMINE_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks whether the databases' identity was renewed: renewals leave far more time than that.
+const RENEW_IDENTITY_EVERY: Duration = Duration::from_secs(2);
 /// From when clients are admitted until the checkpoint of a promotion.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(2);
 
@@ -169,6 +171,15 @@ impl Task {
             self.meter_at = now + self.renew();
             let replica = self.replica.clone();
             self.metering = Some(tokio::spawn(async move { replica.meter().await }));
+        }
+        if now >= self.renew_identity_at {
+            self.renew_identity_at = now + RENEW_IDENTITY_EVERY;
+            let (replica, unit) = (self.replica.clone(), self.handle.unit.clone());
+            tokio::spawn(async move {
+                if let Err(error) = replica.renew_identity().await {
+                    tracing::warn!(%unit, why = error.chain(), "the database still shows its old identity");
+                }
+            });
         }
         if now >= self.rotate_at {
             self.rotate_at = now + ROTATE_EVERY;

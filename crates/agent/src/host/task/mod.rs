@@ -140,6 +140,7 @@ struct Task {
     /// The last epoch this served under as primary, and when a checkpoint is due for it.
     checkpoint: (Epoch, Option<Instant>),
     rotate_at: Instant,
+    renew_identity_at: Instant,
     reported: Option<ReplicaReport>,
     why: String,
     /// Of the record that was last acted on.
@@ -186,6 +187,7 @@ impl Task {
             not_streaming_since: None,
             checkpoint: (Epoch(0), None),
             rotate_at: now + ROTATE_EVERY,
+            renew_identity_at: now,
             reported: None,
             why: String::new(),
             revision: None,
