@@ -60,6 +60,18 @@ fn a_control_server_in_every_data_center_takes_three_of_them() {
 }
 
 #[test]
+fn certificates_hold_for_a_day_or_as_long_as_the_manifest_says() {
+    let (_dir, programs) = built();
+    assert_eq!(Manifest::parse(EXAMPLE, &programs).unwrap().identities.lifetime_s, 86_400);
+    let text = |lifetime: &str| format!("{EXAMPLE}\nidentities: {{ lifetime: {lifetime} }}\n");
+    assert_eq!(Manifest::parse(&text("90m"), &programs).unwrap().identities.lifetime_s, 5_400);
+    for wrong in ["59s", "169h", "0", "a day", "[]"] {
+        let said = Manifest::parse(&text(wrong), &programs).unwrap_err().into_sorted();
+        assert!(said.iter().any(|mistake| mistake.right.contains("24h")), "{wrong}: {said:?}");
+    }
+}
+
+#[test]
 fn a_data_center_may_be_launched_elsewhere() {
     let (_dir, programs) = built();
     let text = with(

@@ -122,7 +122,7 @@ async fn a_replica_is_let_in_as_a_database_of_the_platform_only() {
 }
 
 /// Serial number of the certificate that a database shows to whoever connects now.
-async fn shown(node: &Node) -> String {
+fn shown(node: &Node) -> String {
     let address = node.replica.settings().address.to_string();
     let done = Command::new("openssl")
         .args(["s_client", "-starttls", "postgres", "-connect", &address])
@@ -145,7 +145,7 @@ async fn until_renewed(node: &Node, before: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         node.replica.renew_identity().await.unwrap();
-        let now = shown(node).await;
+        let now = shown(node);
         if !now.is_empty() && now != before {
             return now;
         }
@@ -168,7 +168,7 @@ async fn a_renewal_is_shown_to_who_connects_and_ends_nobodys_connection() {
     let receiver: i32 = admin.query_one(receivers, &[]).await.unwrap().get(0);
 
     for node in [&a, &b] {
-        let before = shown(node).await;
+        let before = shown(node);
         let settings = node.replica.settings();
         node.authority()
             .bundle(&format!("dc/{}/postgres", settings.dc))
@@ -196,7 +196,7 @@ async fn a_database_whose_identity_ran_out_is_reached_again_once_it_is_renewed()
     let agent = Tls::new(&settings.identity, &settings.dc).unwrap();
     assert_eq!(refused(&config(&a, "dujiang"), &agent).await.code(), None);
 
-    let before = shown(&a).await;
+    let before = shown(&a);
     a.authority().bundle("dc/a/postgres").write(&settings.database_identity).unwrap();
     until_renewed(&a, &before).await;
     a.position().await;

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
 
 use dujiang_evidence::Suite;
 use dujiang_types::dns::DnsSpec;
 use dujiang_types::platform::{KeyForm, KeySource, Network};
 use dujiang_types::unit::Durability;
 use dujiang_types::{AppId, DcId, PlatformId, RegionId, SlotRange, UnitId};
+
+use crate::figures::parse_duration;
 
 use super::fields::{At, Fields, describe, text};
 use super::mistake::Mistakes;
@@ -33,6 +37,8 @@ pub struct Draft {
     pub control_at: Place,
     /// `evidence.suite`
     pub evidence: Suite,
+    /// `identities.lifetime`
+    pub lifetime: Option<At<Lifetime>>,
     /// `regions`
     pub regions: Vec<At<RegionId>>,
     /// All data centers of all regions.
@@ -52,6 +58,26 @@ pub enum StoreKind {
     Redb,
     /// In etcd, with a member in every data center.
     Etcd,
+}
+
+/// How long a certificate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(pub Duration);
+
+impl Lifetime {
+    /// Half of it must be ample for asking several control servers several times.
+    const MIN: Duration = Duration::from_secs(60);
+    /// A certificate is not revoked, it runs out: beyond a week that is no answer to a stolen key.
+    const MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+}
+
+impl FromStr for Lifetime {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = parse_duration(text).ok().filter(|time| (Self::MIN..=Self::MAX).contains(time));
+        time.map(Self)
+            .ok_or_else(|| format!("{text:?} is not a lifetime: write for example 24h, from 1m to 168h"))
+    }
 }
 
 /// One data center.
@@ -127,8 +153,16 @@ pub struct UnitDraft {
 impl Draft {
     /// Takes the tree apart. `None` if it is not even a mapping.
     pub fn read(root: &Node, mistakes: &mut Mistakes) -> Option<Self> {
-        const FIELDS: &[&str] =
-            &["platform", "allow_non_loopback", "control", "evidence", "regions", "applications", "units"];
+        const FIELDS: &[&str] = &[
+            "platform",
+            "allow_non_loopback",
+            "control",
+            "evidence",
+            "identities",
+            "regions",
+            "applications",
+            "units",
+        ];
         let fields = Fields::of(root, "the manifest", FIELDS, mistakes)?;
         let (store, control) = read_control(&fields, mistakes);
         let (regions, data_centers) = read_regions(&fields, mistakes);
@@ -141,6 +175,7 @@ impl Draft {
             store,
             control_at: fields.place("control"),
             evidence: read_evidence(&fields, mistakes),
+            lifetime: read_lifetime(&fields, mistakes),
             regions,
             data_centers,
             applications: applications.iter().filter_map(|n| ApplicationDraft::read(n, mistakes)).collect(),
@@ -169,6 +204,13 @@ fn read_evidence(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Suite {
     let evidence = fields.optional("evidence");
     let evidence = evidence.and_then(|node| Fields::of(node, "`evidence`", &["suite"], mistakes));
     evidence.and_then(|evidence| evidence.choice("suite", SUITES, mistakes)).unwrap_or_default()
+}
+
+/// Certificates hold as long as the identity crate says, unless another time is asked for.
+fn read_lifetime(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Option<At<Lifetime>> {
+    let identities = fields.optional("identities")?;
+    let identities = Fields::of(identities, "`identities`", &["lifetime"], mistakes)?;
+    identities.parsed("lifetime", "24h", mistakes)
 }
 
 fn read_flag(fields: &Fields<'_>, name: &str, mistakes: &mut Mistakes) -> bool {

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use dujiang_evidence::Suite;
+use dujiang_identity::Policy;
 use dujiang_types::platform::{ApplicationSpec, DataCenterSpec, GatewaySpec, RouteRule};
 use dujiang_types::unit::UnitSpec;
 use dujiang_types::{AppId, DcId, PlatformId, UnitId};
@@ -30,6 +31,8 @@ pub struct Manifest {
     pub control: ControlPlane,
     /// How evidence is signed.
     pub evidence: Suite,
+    /// How long certificates hold.
+    pub identities: Policy,
     /// Data centers.
     pub data_centers: BTreeMap<DcId, DataCenterSpec>,
     /// Applications.
@@ -156,6 +159,9 @@ impl Draft {
                 StoreKind::Etcd => ControlPlane::Everywhere,
             },
             evidence: self.evidence,
+            identities: self
+                .lifetime
+                .map_or_else(Policy::default, |lifetime| Policy { lifetime_s: lifetime.value.0.as_secs() }),
             data_centers,
             applications: self
                 .applications

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dujiang_agent::IdentityFolder;
-use dujiang_identity::{Authority, Bundle, Error, Identity, Name, Policy, Role};
+use dujiang_identity::{Authority, Bundle, Error, Identity, Name, Role};
 use dujiang_types::platform::DataCenterSpec;
 
 use super::folder::Folder;
@@ -36,7 +36,7 @@ impl Issuer {
     pub fn prepare(folder: &Folder, manifest: &Manifest) -> Result<Self, Failure> {
         let made = || {
             let authorities = dujiang_identity::Folder::of(folder.path());
-            authorities.prepare(&manifest.platform, Policy::default())?;
+            authorities.prepare(&manifest.platform, manifest.identities)?;
             let authority = Arc::new(authorities.platform()?);
             let operator = Name::operator(authority.platform(), &asked_by::as_name(&asked_by::me()))?;
             Ok(Self { authority, operator, operator_file: operator_file(folder.path()) })
