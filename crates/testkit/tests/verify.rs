@@ -375,9 +375,9 @@ async fn a_unit_that_was_never_used_has_no_books_yet() {
     copy(&operator, 2, "unused").await;
     let client = world.scratch.connect("unused").await;
     let check = async || {
-        let server = Server { dc: DcId::new("dc").unwrap(), config: world.scratch.config("unused") };
         let slots = vec!["8192-16383".parse().unwrap()];
-        let sources = [UnitSource { unit: unit(2), slots, servers: vec![server], lost: BTreeSet::new() }];
+        let servers = vec![server(&world.scratch, "dc", "unused")];
+        let sources = [UnitSource { unit: unit(2), slots, servers, lost: BTreeSet::new() }];
         let options = Options { whole_life: false, settle: std::time::Duration::ZERO };
         verify(&sources, None, options, |_| {}).await
     };
