@@ -1,7 +1,8 @@
 //! A small platform for tests of pure parts: three data centers, one application, one unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dujiang_types::api::AgentReport;
 use dujiang_types::platform::{
     Application, ApplicationSpec, DataCenter, DataCenterSpec, Empty, GatewaySpec, KeyForm, KeySource,
     RouteRule,
@@ -56,6 +57,22 @@ pub(crate) fn unit(name: &str, slots: &str, port: u16) -> Unit {
     let spec = unit_spec(slots, port);
     let status = crate::births::unit_status(&spec, false, jiff::Timestamp::UNIX_EPOCH);
     resource(Kind::Unit, name, spec, status)
+}
+
+/// A report of the agent of `a` that says nothing.
+pub(crate) fn report(session: &str, sequence: u64) -> AgentReport {
+    AgentReport {
+        dc: dc("a"),
+        session: session.to_owned(),
+        sequence,
+        units: BTreeMap::new(),
+        instances: BTreeMap::new(),
+        renew: BTreeMap::new(),
+        meters: BTreeMap::new(),
+        host: None,
+        versions: BTreeMap::new(),
+        examined: None,
+    }
 }
 
 fn resource<S, T>(kind: Kind, name: &str, spec: S, status: T) -> Resource<S, T> {

@@ -11,6 +11,7 @@ mod controller;
 pub mod drain;
 mod error;
 mod evidence;
+mod examinations;
 #[cfg(test)]
 mod fixture;
 mod leader;

@@ -108,21 +108,7 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::dc;
-
-    fn report(session: &str, sequence: u64) -> AgentReport {
-        AgentReport {
-            dc: dc("a"),
-            session: session.to_owned(),
-            sequence,
-            units: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            renew: BTreeMap::new(),
-            meters: BTreeMap::new(),
-            host: None,
-            versions: BTreeMap::new(),
-        }
-    }
+    use crate::fixture::report;
 
     #[test]
     fn what_arrives_late_does_not_undo_what_is_known() {

@@ -16,6 +16,7 @@ use crate::Trust;
 use crate::cell::UnitCell;
 use crate::error::chain;
 use crate::evidence::Signing;
+use crate::examinations::Examinations;
 use crate::leader::{self, Leader};
 use crate::metrics::Metrics;
 use crate::observed::Observed;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) size: watch::Sender<Option<StoreView>>,
     observed: Mutex<Observed>,
     units: Mutex<BTreeMap<UnitId, Arc<UnitCell>>>,
+    examinations: Mutex<Examinations>,
 }
 
 impl Shared {
@@ -91,6 +93,7 @@ impl Shared {
             size: watch::Sender::new(None),
             observed: Mutex::default(),
             units: Mutex::default(),
+            examinations: Mutex::default(),
         }))
     }
 
@@ -117,6 +120,11 @@ impl Shared {
     /// Everything observed. Never held over an await.
     pub(crate) fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Examinations that no agent has taken up yet. Never held over an await.
+    pub(crate) fn examinations(&self) -> MutexGuard<'_, Examinations> {
+        self.examinations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The memory of a unit. Only to be asked for units that exist, so that it stays bounded.

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::authority::renew_at;
 use crate::bundle::Facts;
 use crate::error::Error;
 use crate::expect::Expect;
@@ -24,9 +26,19 @@ pub struct Peer {
     pub name: Name,
     /// When its certificate runs out.
     pub not_after: SystemTime,
+    /// When it should have a newer one: half of what its certificate was issued for is over then.
+    pub renew_at: SystemTime,
 }
 
 impl Peer {
+    /// Who shows those certificates, if the first of them can be read.
+    pub(crate) fn of(chain: Option<&[CertificateDer<'_>]>) -> io::Result<Self> {
+        let nobody = || io::Error::new(io::ErrorKind::PermissionDenied, "the peer shows no certificate");
+        let certificate = chain.and_then(|chain| chain.first()).ok_or_else(nobody)?;
+        let Facts { name, not_before, not_after } = Facts::of(certificate).map_err(io::Error::other)?;
+        Ok(Self { name, not_after, renew_at: renew_at(not_before, not_after) })
+    }
+
     /// How long its certificate still holds. A connection should not outlive it by much: whoever may go on has a newer one.
     pub fn remaining(&self) -> Duration {
         self.not_after.duration_since(SystemTime::now()).unwrap_or_default()
@@ -55,9 +67,7 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, self.0.accept(stream)).await??;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let nobody = || io::Error::new(io::ErrorKind::PermissionDenied, "the peer shows no certificate");
-        let facts = Facts::of(certificate.ok_or_else(nobody)?).map_err(io::Error::other)?;
-        Ok((stream, Peer { name: facts.name, not_after: facts.not_after }))
+        let peer = Peer::of(stream.get_ref().1.peer_certificates())?;
+        Ok((stream, peer))
     }
 }

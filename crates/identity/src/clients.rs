@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::accept::Peer;
 use crate::error::Error;
 use crate::expect::Expect;
 use crate::identity::Identity;
@@ -51,6 +52,15 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.0.connect(ServerName::IpAddress(address.into()), stream).await
+    }
+
+    /// Shakes hands only to learn who listens at that address, and until when it may say so. The caller bounds the time.
+    pub async fn meet<S>(&self, address: IpAddr, stream: S) -> io::Result<Peer>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = self.connect(address, stream).await?;
+        Peer::of(stream.get_ref().1.peer_certificates())
     }
 }
 

@@ -198,7 +198,7 @@ impl World {
                 leases.insert(unit.clone(), Lease { epoch: *epoch, ttl_ms: self.timing.lease_ms });
             }
         }
-        let reply = AgentReply { leads: true, leases, revision: self.control.store.revision };
+        let reply = AgentReply { leads: true, leases, revision: self.control.store.revision, examine: None };
         let session = report.session.parse().unwrap_or(0);
         let message = Message::Reply { session, sequence: report.sequence, reply };
         self.send(Channel::AgentControl, CONTROL_SITE, Proc::Agent(dc), &message);

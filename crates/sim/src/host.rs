@@ -304,6 +304,7 @@ impl World {
             meters: BTreeMap::new(),
             host: None,
             versions: BTreeMap::new(),
+            examined: None,
         };
         self.send(Channel::AgentControl, dc, Proc::Control, &Message::Report(Box::new(report)));
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::exposure::{Host, Meter};
+use crate::readiness::{Examine, Examined};
 use crate::report::{GatewayReport, InstanceReport, ReplicaReport};
 use crate::{DcId, Epoch, Revision, UnitId};
 
@@ -44,6 +45,9 @@ pub struct AgentReport {
     /// Versions of what it runs: `postgresql`, `dujiang`. For the evidence; nothing is decided by it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, String>,
+    /// How the examination stands that was asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examined: Option<Examined>,
 }
 
 /// Answer to an [`AgentReport`].
@@ -55,6 +59,9 @@ pub struct AgentReply {
     pub leases: BTreeMap<UnitId, Lease>,
     /// Latest revision of the store: an agent that has seen less is behind.
     pub revision: Revision,
+    /// An examination that an operator asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examine: Option<Examine>,
 }
 
 /// Permission to acknowledge under an epoch.

@@ -13,6 +13,7 @@ pub mod money;
 pub mod operation;
 pub mod platform;
 pub mod position;
+pub mod readiness;
 pub mod report;
 pub mod resource;
 pub mod unit;

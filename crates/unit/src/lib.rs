@@ -9,6 +9,7 @@
 //! * [`agent`]: what an agent does next with one replica, and what it reports.
 //! * [`leadership`]: which of several control servers decides.
 //! * [`lease`]: who may acknowledge until when; promises that outlive the control plane.
+//! * [`readiness`]: whether a takeover would work now.
 //! * [`safety`]: the rules that are looked at before every move and failover.
 
 pub mod agent;
@@ -17,6 +18,7 @@ pub mod election;
 pub mod exposure;
 pub mod leadership;
 pub mod lease;
+pub mod readiness;
 pub mod safety;
 pub mod timing;
 

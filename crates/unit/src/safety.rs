@@ -119,7 +119,7 @@ pub fn refusal(view: &View, to: &DcId) -> Option<Refusal> {
     serving_minimum(around, to).or_else(|| capacity(view, to))
 }
 
-fn serving_minimum(around: &Surroundings, to: &DcId) -> Option<Refusal> {
+pub(crate) fn serving_minimum(around: &Surroundings, to: &DcId) -> Option<Refusal> {
     let serving = around.serving.as_ref()?;
     let least = SERVING_MIN.min(serving.of);
     let why = if serving.now.len() < least {
@@ -132,7 +132,7 @@ fn serving_minimum(around: &Surroundings, to: &DcId) -> Option<Refusal> {
     Some(refuse(Rule::ServingMinimum, why))
 }
 
-fn capacity(view: &View, to: &DcId) -> Option<Refusal> {
+pub(crate) fn capacity(view: &View, to: &DcId) -> Option<Refusal> {
     let around = view.around;
     let home = &view.unit.status.home;
     let refused = |why: String| Some(refuse(Rule::Capacity, why));
@@ -145,7 +145,7 @@ fn capacity(view: &View, to: &DcId) -> Option<Refusal> {
         }
     }
     let host = around.hosts.get(to)?;
-    let least = (host.disk_bytes / DISK_FREE_PART).clamp(DISK_FREE_MIN, DISK_FREE_ENOUGH);
+    let least = disk_wanted(host);
     if host.disk_free_bytes < least {
         let (free, least) = (host.disk_free_bytes >> 20, least >> 20);
         return refused(format!("{to} has {free} MiB of disk free; {least} MiB are wanted"));
@@ -159,6 +159,11 @@ fn capacity(view: &View, to: &DcId) -> Option<Refusal> {
         ));
     }
     None
+}
+
+/// How much of a host's disk has to be free, in bytes.
+pub fn disk_wanted(host: &Host) -> u64 {
+    (host.disk_bytes / DISK_FREE_PART).clamp(DISK_FREE_MIN, DISK_FREE_ENOUGH)
 }
 
 /// Why nobody would be helped by a failover to a data center. Much less is asked than of a move: anything that serves

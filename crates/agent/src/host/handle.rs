@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::known::Known;
 use crate::clock::boottime_ms;
+use crate::postgres::Settings;
 
 /// Grants waiting for the task. A later one says all that an earlier one did.
 const GRANTS_MAX: usize = 4;
@@ -22,6 +23,7 @@ const GRANTS_MAX: usize = 4;
 pub(super) struct Handle {
     pub(super) dc: DcId,
     pub(super) unit: UnitId,
+    settings: Settings,
     timing: Timing,
     seen: Mutex<Seen>,
     promises: Mutex<Promises>,
@@ -47,11 +49,12 @@ pub(super) struct Seen {
 
 impl Handle {
     /// A handle and the task's end of it.
-    pub(super) fn new(dc: DcId, unit: UnitId, timing: Timing) -> (Self, mpsc::Receiver<Held>) {
+    pub(super) fn new(settings: Settings, timing: Timing) -> (Self, mpsc::Receiver<Held>) {
         let (grants, granted) = mpsc::channel(GRANTS_MAX);
         let promises = Mutex::new(Promises::after_start(boottime_ms(), &timing));
         let seen = Mutex::new(Seen { why: "the agent has just started".to_owned(), ..Seen::default() });
-        (Self { dc, unit, timing, seen, promises, grants }, granted)
+        let (dc, unit) = (settings.dc.clone(), settings.unit.clone());
+        (Self { dc, unit, settings, timing, seen, promises, grants }, granted)
     }
 
     /// Replaces the latest observation.
@@ -62,6 +65,16 @@ impl Handle {
     /// What was counted last.
     pub(super) fn meter(&self) -> Meter {
         lock(&self.seen).meter
+    }
+
+    /// What is given about the replica.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What its process did when it was observed last; `None` if it never was.
+    pub(super) fn process(&self) -> Option<Process> {
+        lock(&self.seen).local.as_ref().map(|local| local.process.clone())
     }
 
     /// True once there was a look at the replica.

@@ -2,6 +2,7 @@
 //! replica, reports.
 
 mod act;
+mod examine;
 mod handle;
 mod identities;
 mod instances;
@@ -34,9 +35,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::postgres::{PostgresError, Programs, Settings, Tuning};
+use crate::postgres::{PostgresError, Programs, Reach, Settings, Tuning};
 use crate::process::Spec;
 use crate::secret::Secret;
+use examine::Examiner;
 use handle::Handle;
 use identities::Identities;
 pub use identities::IdentityFolder;
@@ -190,6 +192,7 @@ struct Shared {
     instances: Mutex<BTreeMap<String, InstanceReport>>,
     /// Of what runs here, for the evidence.
     versions: BTreeMap<String, String>,
+    examiner: Examiner,
 }
 
 impl Shared {
@@ -254,6 +257,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         handles: Mutex::default(),
         instances: Mutex::default(),
         versions: versions(&programs).await,
+        examiner: Examiner::default(),
     });
     let (stop, stopping) = watch::channel(false);
     let news = Arc::new(Notify::new());
@@ -388,6 +392,7 @@ impl Agent {
             dc: self.shared.options.dc.clone(),
             application: unit.spec.application.clone(),
             address: dc.database_address(unit.spec.port),
+            reach: Reach::Network,
             dir: self.folder.dc.join("units").join(name.as_str()),
             run: self.folder.run(),
             log: self.folder.log(),
@@ -404,6 +409,7 @@ impl Agent {
     /// Clients first, then the databases, so that nobody meets a database that is going.
     async fn shut_down(&mut self, stop: &watch::Sender<bool>) {
         tracing::info!("shutting the data center down");
+        self.shared.examiner.close().await;
         self.instances.stop().await;
         self.shared.show(BTreeMap::new());
         stop.send_replace(true);

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::examine::Examiner;
 use super::handle::Handle;
 use super::known::Known;
 use super::machine;
@@ -135,6 +136,7 @@ impl Reporter {
             meters,
             host: machine::look(&self.shared.options.data),
             versions: self.shared.versions.clone(),
+            examined: self.shared.examiner.report(),
         };
         // A lease counts from here: whatever time the exchange takes is lost to us, not to the others.
         Some((Arc::new(report), boottime_ms()))
@@ -161,6 +163,9 @@ impl Reporter {
         self.shared.metrics.reports_sent.inc();
         if !std::mem::replace(&mut self.heard, true) {
             tracing::info!("the control plane takes reports again");
+        }
+        if let Some(order) = reply.examine {
+            Examiner::begin(&self.shared, &self.known, order);
         }
         let handles = self.shared.handles();
         for (unit, lease) in reply.leases {
@@ -284,7 +289,7 @@ mod tests {
         if reports.fetch_add(1, Ordering::SeqCst) == 0 {
             std::future::pending::<()>().await;
         }
-        Json(AgentReply { leads: true, leases: BTreeMap::new(), revision: Revision(1) })
+        Json(AgentReply { leads: true, leases: BTreeMap::new(), revision: Revision(1), examine: None })
     }
 
     async fn reporter() -> Reporter {
@@ -315,6 +320,7 @@ mod tests {
             handles: Mutex::default(),
             instances: Mutex::default(),
             versions: BTreeMap::new(),
+            examiner: Examiner::default(),
         };
         let known = Known { complete: true, ..Known::default() };
         Reporter::new(Arc::new(shared), watch::channel(known).1)

@@ -155,6 +155,7 @@ mod tests {
             handles: Mutex::default(),
             instances: Mutex::default(),
             versions: BTreeMap::new(),
+            examiner: crate::host::Examiner::default(),
         });
         let router = router(App { shared, known: watch::channel(Known::default()).1 });
         let bounds = Bounds {

@@ -10,7 +10,7 @@ use dujiang_types::unit::SyncSet;
 use super::error::{PostgresError, file};
 use super::programs::Programs;
 use super::state::{State, Upstream};
-use super::{ROLE_AGENT, ROLE_REPLICATION, Settings};
+use super::{ROLE_AGENT, ROLE_REPLICATION, Reach, Settings};
 use crate::files;
 
 /// What `synchronous_standby_names` names when nobody may acknowledge. No data center can have that name.
@@ -162,12 +162,18 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
     let conninfo =
         upstream.map(|u| conninfo(files, u, &files.upstream_password(), name, None)).unwrap_or_default();
     let slot = upstream.map(|_| slot(&settings.dc)).unwrap_or_default();
+    // The data directory is where PostgreSQL works.
+    let (listen, sockets, what) = match settings.reach {
+        Reach::Network => (settings.address.ip().to_string(), "", ""),
+        Reach::Socket => (String::new(), ".", " trial"),
+    };
     let values: Vec<(&str, String)> = vec![
-        ("listen_addresses", settings.address.ip().to_string()),
+        ("listen_addresses", listen),
         ("port", settings.address.port().to_string()),
-        ("unix_socket_directories", String::new()),
+        ("unix_socket_directories", sockets.to_owned()),
+        ("unix_socket_permissions", "0700".to_owned()),
         ("hba_file", files.hba().display().to_string()),
-        ("cluster_name", format!("{} {}", settings.unit, settings.dc)),
+        ("cluster_name", format!("{} {}{what}", settings.unit, settings.dc)),
         ("max_connections", (CLIENTS_MAX + RESERVED).to_string()),
         ("superuser_reserved_connections", RESERVED.to_string()),
         // A connection that is being authenticated when admission closes must not linger.
@@ -225,10 +231,13 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
 fn hba_text(settings: &Settings, state: &State) -> String {
     // A password, and a certificate of the platform's authority that carries the role as its common name.
     const PROOF: &str = "scram-sha-256 clientcert=verify-full";
+    const HEADING: &str = "# Written by the agent; changes are overwritten.\n";
+    if settings.reach == Reach::Socket {
+        return format!("{HEADING}local all {ROLE_AGENT} scram-sha-256\n");
+    }
     let app = &settings.application;
     let mut text = format!(
-        "# Written by the agent; changes are overwritten.\n\
-         hostssl all {ROLE_AGENT} samehost {PROOF}\n\
+        "{HEADING}hostssl all {ROLE_AGENT} samehost {PROOF}\n\
          hostssl postgres {ROLE_REPLICATION} all {PROOF}\n\
          hostssl replication {ROLE_REPLICATION} all {PROOF}\n"
     );

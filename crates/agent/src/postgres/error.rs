@@ -64,6 +64,9 @@ pub enum PostgresError {
     /// Something took too long.
     #[error("cannot {0} in time")]
     Timeout(&'static str),
+    /// It was broken off.
+    #[error("called off: {0}")]
+    CalledOff(String),
     /// The replica is not in the state the action needs.
     #[error("{0}")]
     State(String),

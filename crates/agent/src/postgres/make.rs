@@ -258,7 +258,7 @@ impl Replica {
         Ok(())
     }
 
-    async fn begin_data(&self) -> Result<PathBuf, PostgresError> {
+    pub(super) async fn begin_data(&self) -> Result<PathBuf, PostgresError> {
         let made = self.settings.dir.join("pgdata.new");
         let half = made.clone();
         self.on_disk(move |_| files::remove_dir(&half).map_err(file("remove", &half))).await?;
@@ -267,7 +267,7 @@ impl Replica {
     }
 
     /// Puts what was made in its place.
-    async fn finish_data(&self, made: PathBuf) -> Result<(), PostgresError> {
+    pub(super) async fn finish_data(&self, made: PathBuf) -> Result<(), PostgresError> {
         let (data, dir) = (self.pgdata(), self.settings.dir.clone());
         self.on_disk(move |durable| {
             durable.change(|state| (state.broken, state.primary_epoch) = (true, None))?;

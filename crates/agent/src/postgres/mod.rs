@@ -4,7 +4,8 @@
 //! actions, can be interrupted anywhere and repeated. What must outlive the agent is in [`State`].
 //!
 //! * `make`: initialise, clone, rewind; * `run`: start under a guard, stop; * `standby`: follow, detach;
-//! * `primary`: promote, sync set, admission, seal; * `observe`: what is; * `identity`: who it shows to be.
+//! * `primary`: promote, sync set, admission, seal; * `observe`: what is; * `identity`: who it shows to be;
+//! * `trial`: whether a copy of it could be promoted now.
 
 mod conf;
 mod error;
@@ -19,6 +20,7 @@ mod run;
 mod sql;
 mod standby;
 mod state;
+pub mod trial;
 pub mod wal;
 
 use std::collections::BTreeMap;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub application: AppId,
     /// Where this replica listens.
     pub address: SocketAddr,
+    /// Who can reach it.
+    pub reach: Reach,
     /// The replica's folder (`dc/DC/units/UNIT`).
     pub dir: PathBuf,
     /// Folder of process records (`dc/DC/run`).
@@ -80,6 +84,15 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Sizes.
     pub tuning: Tuning,
+}
+
+/// Who can reach a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Whoever shows an identity and a password, at its address.
+    Network,
+    /// This agent alone: it has no address, but a socket in its data directory, which is PostgreSQL's user's alone.
+    Socket,
 }
 
 /// Sizes of a PostgreSQL server, in MiB.
@@ -209,7 +222,13 @@ impl Replica {
     async fn new_session(&self) -> Result<Session, PostgresError> {
         let password = self.settings.secret.password(&self.settings.unit, ROLE_AGENT);
         let database = self.settings.application.as_str();
-        Session::connect(&self.tls, self.settings.address, ROLE_AGENT, &password, database).await
+        let address = self.settings.address;
+        match self.settings.reach {
+            Reach::Network => Session::connect(&self.tls, address, ROLE_AGENT, &password, database).await,
+            Reach::Socket => {
+                Session::over_socket(&self.pgdata(), address.port(), ROLE_AGENT, &password, database).await
+            }
+        }
     }
 
     /// Drops the shared connections: the server they led to is gone or does not answer.

@@ -1,15 +1,19 @@
 //! Connections to a replica. Every statement is bounded in time on our side, because a server that hangs in its
 //! disk keeps no timeout of its own.
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Duration;
 
 use dujiang_database::Tls;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::error::PostgresError;
+use super::error::{PostgresError, file};
 
 /// To connect and be authenticated. Locally a few milliseconds; elsewhere a round trip or two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,14 +36,39 @@ impl Session {
         password: &str,
         database: &str,
     ) -> Result<Self, PostgresError> {
-        let mut config = Config::new();
-        config.host(address.ip().to_string()).port(address.port());
-        config.user(role).password(password).dbname(database).application_name("dujiang-agent");
-        config.options("-c synchronous_commit=local").connect_timeout(CONNECT_TIMEOUT);
+        let mut config = config(role, password, database);
+        config.host(address.ip().to_string()).port(address.port()).connect_timeout(CONNECT_TIMEOUT);
         let connect = timeout(CONNECT_TIMEOUT, dujiang_database::connect(&config, tls)).await;
         let (client, connection) = connect
             .map_err(|_| PostgresError::Timeout("connect to the database"))?
             .map_err(|source| PostgresError::Sql { what: "connect to the database", source })?;
+        tokio::spawn(async move {
+            // How it ends is told to whoever waits for an answer.
+            let _ = connection.await;
+        });
+        Ok(Self { client })
+    }
+
+    /// The same to a database that has a socket in its data directory and no address. Nothing else is on that way, and
+    /// the directory is its user's alone; the password is asked for all the same.
+    pub(super) async fn over_socket(
+        dir: &Path,
+        port: u16,
+        role: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Self, PostgresError> {
+        // By descriptor: the path may be longer than an address of a socket can be.
+        let dir_fd = File::open(dir).map_err(file("open", dir))?;
+        let path = format!("/proc/self/fd/{}/.s.PGSQL.{port}", dir_fd.as_raw_fd());
+        let connect = async {
+            let stream = UnixStream::connect(&path).await.map_err(file("reach the socket in", dir))?;
+            let connected = config(role, password, database).connect_raw(stream, NoTls).await;
+            connected.map_err(|source| PostgresError::Sql { what: "connect to the database", source })
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connect).await;
+        let (client, connection) =
+            connected.map_err(|_| PostgresError::Timeout("connect to the database"))??;
         tokio::spawn(async move {
             // How it ends is told to whoever waits for an answer.
             let _ = connection.await;
@@ -88,6 +117,13 @@ impl Session {
     }
 }
 
+fn config(role: &str, password: &str, database: &str) -> Config {
+    let mut config = Config::new();
+    config.user(role).password(password).dbname(database).application_name("dujiang-agent");
+    config.options("-c synchronous_commit=local");
+    config
+}
+
 /// A field, parsed. `None` if it is null, missing, or of another form.
 pub(super) fn field<T: std::str::FromStr>(row: &SimpleQueryRow, index: usize) -> Option<T> {
     row.try_get(index).ok().flatten()?.parse().ok()
@@ -122,6 +158,11 @@ pub(super) fn asked_for_proof(error: &PostgresError) -> bool {
 /// True if the server refused because somebody else holds what it is about.
 pub(super) fn in_use(error: &PostgresError) -> bool {
     matches!(error, PostgresError::Sql { source, .. } if source.code() == Some(&SqlState::OBJECT_IN_USE))
+}
+
+/// True if the fence turned an epoch away.
+pub(super) fn stale_epoch(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Sql { source, .. } if source.code().is_some_and(|code| code.code() == "DJ001"))
 }
 
 /// True if the server answered at all, be it that it is starting up.

@@ -15,4 +15,5 @@ mod rejoin;
 mod replica;
 mod stand_in;
 mod timelines;
+mod trial;
 mod world;

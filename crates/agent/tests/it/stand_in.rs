@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dujiang_agent::clock::boottime_ms;
+use dujiang_agent::postgres::trial::promote_a_copy;
 use dujiang_agent::postgres::{Settings, Upstream};
 use dujiang_agent::process;
 use dujiang_unit::agent::Process;
@@ -30,6 +31,8 @@ pub(crate) enum Part {
     Rewind { replica: Of, from: Upstream },
     /// Clones.
     Clone { replica: Of, from: Upstream },
+    /// Promotes a copy.
+    Try { replica: Of },
     /// Starts a process and ends, leaving it behind.
     Leave { process: process::Spec },
 }
@@ -132,6 +135,11 @@ fn plays_its_part() {
             Part::Serve { replica, ttl_ms } => serve(&replica, ttl_ms).await,
             Part::Rewind { replica, from } => replica.open().await.replica.rewind(&from).await.unwrap(),
             Part::Clone { replica, from } => replica.open().await.replica.copy_from(&from).await.unwrap(),
+            Part::Try { replica } => {
+                let never = std::future::pending();
+                let tried = promote_a_copy(&replica.settings(), dujiang_types::Epoch(2), never, |_| {}).await;
+                tried.unwrap();
+            }
             Part::Leave { process } => drop(process::Process::start(&process).unwrap()),
         }
     });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_agent::clock::boottime_ms;
-use dujiang_agent::postgres::{Fit, Programs, Replica, Settings, Tuning, Upstream};
+use dujiang_agent::postgres::{Fit, Programs, Reach, Replica, Settings, Tuning, Upstream};
 use dujiang_agent::secret::Secret;
 use dujiang_database::Tls;
 use dujiang_identity::testing::TestAuthority;
@@ -59,6 +59,7 @@ pub(crate) fn settings(dir: &Path, name: &str) -> Settings {
         dc: dc(name),
         application: AppId::new("bank").unwrap(),
         address: free_address(),
+        reach: Reach::Network,
         dir: dir.join(name).join("units/unit-1"),
         run: dir.join(name).join("run"),
         log: dir.join(name).join("log"),

@@ -10,6 +10,7 @@ mod operations;
 mod operator;
 mod platform;
 mod precondition;
+mod readiness;
 mod reports;
 mod resources;
 mod routing;
@@ -72,6 +73,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(platform::metrics))
         .routes(routes!(platform::openapi))
         .routes(routes!(platform::status))
+        .routes(routes!(readiness::readiness))
+        .routes(routes!(readiness::examine))
+        .routes(routes!(readiness::examination))
         .routes(routes!(evidence::list, evidence::create))
         .routes(routes!(evidence::get))
         .routes(routes!(resources::list))

@@ -35,6 +35,8 @@ pub(super) async fn agent(
     }
     let renew = report.renew.clone();
     let term = app.shared.leader.leads();
+    let order = |_| app.shared.examinations().order_for(&report, Instant::now());
+    let examine = term.and_then(order);
     // One that was overtaken says nothing about now, so nothing is granted on its word.
     let current = {
         let mut observed = app.shared.observed();
@@ -54,7 +56,8 @@ pub(super) async fn agent(
             leases.extend(granted?);
         }
     }
-    Ok(axum::Json(AgentReply { leads: term.is_some(), leases, revision: app.shared.records().revision }))
+    let revision = app.shared.records().revision;
+    Ok(axum::Json(AgentReply { leads: term.is_some(), leases, revision, examine }))
 }
 
 /// Grants if the committed record allows it. Remembered before it is answered, so that nobody else is promoted

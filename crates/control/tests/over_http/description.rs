@@ -37,7 +37,7 @@ async fn every_operation_described_is_served() {
             }
         }
     }
-    assert_eq!(operations, 26);
+    assert_eq!(operations, 29);
 }
 
 #[tokio::test]

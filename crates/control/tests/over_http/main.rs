@@ -9,6 +9,7 @@ mod evidence;
 mod garbage;
 mod identity;
 mod plane;
+mod readiness;
 mod resources;
 mod sse;
 mod watches;

@@ -88,6 +88,13 @@ impl World {
         drop(plane.request(Method::POST, &path).json(&GatewayReportRequest { report }).send().await);
     }
 
+    /// The next report of an agent, which the caller sends.
+    pub(crate) fn report_of(&mut self, dc: &DcId) -> AgentReport {
+        self.sequence += 1;
+        let unit = self.seen.clone().unwrap();
+        self.report(dc, &unit)
+    }
+
     fn report(&mut self, dc: &DcId, unit: &Unit) -> AgentReport {
         let id = UnitId::new(UNIT).unwrap();
         let state = self.state(dc, unit);
@@ -116,6 +123,7 @@ impl World {
             meters: BTreeMap::new(),
             host: None,
             versions: BTreeMap::new(),
+            examined: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod lifecycle;
 mod moves;
 mod names;
 mod ports;
+mod readiness;
 mod renewal;
 mod signals;
 mod slow;

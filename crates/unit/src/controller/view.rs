@@ -104,7 +104,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    pub(super) fn fresh(&self, dc: &DcId) -> Option<&ReplicaReport> {
+    pub(crate) fn fresh(&self, dc: &DcId) -> Option<&ReplicaReport> {
         self.reports.get(dc).filter(|seen| seen.age_ms <= self.timing.fresh_ms).map(|seen| &seen.report)
     }
 
@@ -112,7 +112,7 @@ impl View<'_> {
         self.unit.spec.replicas.iter().filter(|dc| **dc != self.unit.status.home)
     }
 
-    pub(super) fn home_standbys(&self) -> Option<&BTreeMap<DcId, StandbyReport>> {
+    pub(crate) fn home_standbys(&self) -> Option<&BTreeMap<DcId, StandbyReport>> {
         match &self.fresh(&self.unit.status.home)?.state {
             ReplicaState::Primary { epoch, standbys, .. } if *epoch == self.unit.status.epoch => {
                 Some(standbys)

@@ -23,7 +23,7 @@ use super::act::{self, Outcome};
 use super::handle::{Handle, Seen};
 use super::known::Known;
 use crate::clock::boottime_ms;
-use crate::postgres::{Fit, PostgresError, Replica, Settings};
+use crate::postgres::{Fit, PostgresError, Replica, Settings, trial};
 
 /// For how long after a change something counts as under way. What takes longer waits for another machine.
 const SOON_FOR: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub(super) struct Given {
 
 /// Starts the task. It ends when the data center is shut down or the unit is gone.
 pub(super) fn spawn(settings: Settings, given: Given) -> (Arc<Handle>, JoinHandle<()>) {
-    let (handle, granted) = Handle::new(settings.dc.clone(), settings.unit.clone(), given.timing);
+    let (handle, granted) = Handle::new(settings.clone(), given.timing);
     let handle = Arc::new(handle);
     let task = tokio::spawn(open_and_run(settings, given, handle.clone(), granted));
     (handle, task)
@@ -59,6 +59,10 @@ async fn open_and_run(
     handle: Arc<Handle>,
     granted: mpsc::Receiver<Held>,
 ) {
+    // A copy that an earlier agent has left is in nobody's way: a replica that cannot be opened is told of below.
+    if let Err(error) = trial::clear(&settings).await {
+        tracing::warn!(unit = %settings.unit, why = error.chain(), "what is left of a trial promotion cannot be removed");
+    }
     let replica = loop {
         match Replica::open(settings.clone()).await {
             Ok(replica) => break Arc::new(replica),

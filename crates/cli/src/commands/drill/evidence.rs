@@ -82,13 +82,18 @@ pub(super) async fn hand_in(
         versions: std::collections::BTreeMap::new(),
         previous: None,
     };
+    submit(context, &client, report).await
+}
+
+/// Hands a report in, to be signed; where its page is kept.
+pub(super) async fn submit(context: &Context, client: &Client, report: Report) -> Result<PathBuf, Failure> {
     let envelope: Envelope = client.post("/v1/evidence", &report).await?;
     let folder = context.data().join("evidence");
     evidence::write_both(&folder, &report.id, &envelope)
 }
 
 /// Ordered by time, and never the same twice.
-fn name(began: Timestamp) -> String {
+pub(super) fn name(began: Timestamp) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("drill-{}-{}", began.strftime("%Y%m%d-%H%M%S"), &random[..6])
 }

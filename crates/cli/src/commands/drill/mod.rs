@@ -1,7 +1,8 @@
-//! `dujiang drill dc-loss DC`, `primary-crash UNIT`, `moves UNIT`, `plan FILE`, `stop`
+//! `dujiang drill dc-loss DC`, `primary-crash UNIT`, `moves UNIT`, `plan FILE`, `readiness`, `stop`
 
 mod evidence;
 mod plan;
+mod readiness;
 mod running;
 mod show;
 
@@ -57,7 +58,8 @@ const SEED: u64 = 1;
   dujiang drill dc-loss chengdu-1
   dujiang drill primary-crash unit-1 --rate 100 --strict -o json
   dujiang drill moves unit-1 --count 10
-  dujiang drill plan quarter.yaml")]
+  dujiang drill plan quarter.yaml
+  dujiang drill readiness")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -95,6 +97,17 @@ Examples:
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Find out whether every takeover would work now, without taking anything over
+    ///
+    /// Looks at each unit in each data center where it is not at home: whether the replica streams and is in the sync set,
+    /// whether nothing acknowledged could be lost, whether the data center serves and has room, whether those a takeover
+    /// needs show identities that hold. Then the agent there copies its replica, promotes the copy out of everybody's
+    /// reach, writes to it, and removes it; the replica itself is not touched. The exit code is 1 if anything is not ready.
+    #[command(after_help = "Examples:
+  dujiang drill readiness
+  dujiang drill readiness --unit unit-1 --dc guiyang-1
+  dujiang drill readiness --no-trial -o json")]
+    Readiness(readiness::Args),
     /// End the drill or plan that runs: what it broke is mended at once
     #[command(after_help = "Example:\n  dujiang drill stop")]
     Stop,
@@ -210,6 +223,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             let plan = Plan::read(file)?;
             if *check { plan::show(&plan, *output) } else { run_plan(&plan, context, *output) }
         }
+        Command::Readiness(args) => readiness::run(args, context),
         Command::Stop => {
             running::stop(context.data())?;
             output::line("the drill is told to stop; it reports when everything is whole again")
