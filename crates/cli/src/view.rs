@@ -107,6 +107,7 @@ fn operation(operation: &Operation) -> [Cell; 7] {
         Work::Restore { revision, .. } => ("restore", format!("to revision {revision}")),
         Work::Recover { from } => ("recover", format!("from {from}")),
         Work::ForcePromote { to, .. } => ("force-promote", format!("to {to}")),
+        Work::RunAlone { .. } => ("run-alone", "-".to_owned()),
     };
     let last = operation.status.steps.last();
     [

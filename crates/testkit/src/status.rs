@@ -209,9 +209,24 @@ impl Control {
         watch.send().await.and_then(reqwest::Response::error_for_status).map_err(unreachable)
     }
 
+    /// The same control plane, asked by somebody else.
+    pub fn as_other(&self, identity: &Identity) -> Result<Self, StatusError> {
+        Self::at(&self.servers, identity)
+    }
+
     /// Asks for a planned move.
     pub async fn ask_move(&self, unit: &UnitId, to: &DcId) -> Result<Operation, StatusError> {
-        let work = Work::Move { unit: unit.clone(), to: to.clone() };
+        self.ask_for(Work::Move { unit: unit.clone(), to: to.clone() }).await
+    }
+
+    /// Approves what somebody else has asked for.
+    pub async fn approve(&self, name: &str) -> Result<Operation, StatusError> {
+        let by = BTreeMap::from([("asked_by", "testkit")]);
+        self.ask(false, |url| self.http.post(format!("{url}/v1/operations/{name}/approve")).json(&by)).await
+    }
+
+    /// Asks for work.
+    pub async fn ask_for(&self, work: Work) -> Result<Operation, StatusError> {
         let spec = OperationSpec { work, asked_by: "testkit".to_owned() };
         self.ask(false, |url| self.http.post(format!("{url}/v1/operations")).json(&spec)).await
     }

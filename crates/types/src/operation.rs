@@ -45,6 +45,12 @@ pub enum Work {
         /// The data center whose replica is to be promoted.
         to: DcId,
     },
+    /// Have a unit's home acknowledge although no other replica has what it acknowledges. Needs two operators.
+    #[serde(rename = "run-alone")]
+    RunAlone {
+        /// The unit.
+        unit: UnitId,
+    },
     /// Put the control store back from a backup.
     Restore {
         /// When the backup was taken.
@@ -64,9 +70,10 @@ impl Work {
     /// The unit it is about, unless it is about the store.
     pub fn unit(&self) -> Option<&UnitId> {
         match self {
-            Self::Move { unit, .. } | Self::Failover { unit, .. } | Self::ForcePromote { unit, .. } => {
-                Some(unit)
-            }
+            Self::Move { unit, .. }
+            | Self::Failover { unit, .. }
+            | Self::ForcePromote { unit, .. }
+            | Self::RunAlone { unit } => Some(unit),
             Self::Restore { .. } | Self::Recover { .. } => None,
         }
     }

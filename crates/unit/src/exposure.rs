@@ -41,7 +41,9 @@ pub fn durability(spec: &UnitSpec, status: &UnitStatus) -> (Tri, String) {
 }
 
 fn effect_of(set: &SyncSet, status: &UnitStatus) -> &'static str {
-    if set.members.len() < usize::from(set.need) {
+    if set.need == 0 {
+        "what is acknowledged is nowhere else"
+    } else if set.members.len() < usize::from(set.need) {
         "nothing is acknowledged"
     } else if status.phase == Phase::Serving {
         "the loss of one more data center loses nothing, but stops writes"

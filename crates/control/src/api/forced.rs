@@ -1,9 +1,10 @@
-//! A promotion without proof: asked for by one operator, approved by another.
+//! What takes two operators: a promotion without proof, and a home that acknowledges alone. One asks, another approves.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use dujiang_store::{Txn, TxnOutcome, resources};
+use dujiang_types::exposure::{Behind, Missing};
 use dujiang_types::operation::{
     Approval, Operation, OperationSpec, OperationState, OperationStatus, Step, Work,
 };
@@ -26,18 +27,36 @@ const APPROVAL_VALID: SignedDuration = SignedDuration::from_mins(15);
 
 /// What an approval of that work is about; or why there is nothing to approve.
 pub(super) fn approval(view: &View, progress: &Progress, work: &Work) -> ApiResult<Approval> {
-    let Work::ForcePromote { to, .. } = work else {
-        return Err(ApiError::new(Code::Refused, "only a promotion without proof needs an approval"));
-    };
     let refused = |refusal: dujiang_unit::safety::Refusal| ApiError::new(Code::Refused, refusal.to_string());
-    let reason = controller::forcible(view, to).map_err(refused)?;
-    let missing = exposure::missing(view, progress, to, reason);
+    let missing = match work {
+        Work::ForcePromote { to, .. } => {
+            let reason = controller::forcible(view, to).map_err(refused)?;
+            exposure::missing(view, progress, to, reason)
+        }
+        Work::RunAlone { .. } => {
+            let reason = controller::is_alone(view).map_err(refused)?;
+            // Nothing is missing now: it is about what is acknowledged from then on.
+            Missing {
+                to: view.unit.status.home.clone(),
+                known: Some(Behind::default()),
+                unheard_ms: 0,
+                reason,
+            }
+        }
+        _ => return Err(ApiError::new(Code::Refused, "this work needs no approval")),
+    };
     Ok(Approval { missing, expires_at: view.wall + APPROVAL_VALID, by: None })
 }
 
-/// What may be missing, in one sentence.
-pub(super) fn describe(approval: &Approval) -> String {
+/// What is given up, in one sentence.
+pub(super) fn describe(work: &Work, approval: &Approval) -> String {
     let missing = &approval.missing;
+    if let Work::RunAlone { .. } = work {
+        return format!(
+            "{}; from then on the loss of {} loses what it has acknowledged, until another replica streams",
+            missing.reason, missing.to
+        );
+    }
     let unheard = format!("whatever was acknowledged in {} ms after its last report", missing.unheard_ms);
     match missing.known {
         None => format!("what may be missing in {} is not known: {}", missing.to, missing.reason),
@@ -70,12 +89,17 @@ pub(super) async fn approve(
     // Read again: it may have changed while waiting for the turn.
     let operation = operation_of(&app, &id).await?.ok_or_else(absent)?;
     let record = unit_record(&app, &unit).await?;
-    let to = approvable(&operation, &by)?;
+    approvable(&operation, &by)?;
     let sight = Sight::of(&app.shared, &unit);
     approval(&sight.view(&record, None), &app.shared.observed().progress(&unit), &operation.spec.work)?;
-    let status = controller::force(&record, &to, id);
-    tracing::warn!(unit = %unit, %to, asked_by = operation.spec.asked_by, approved_by = by, "promotion without proof is ordered");
-    let previous = record.status.operation.clone();
+    let status = match &operation.spec.work {
+        Work::ForcePromote { to, .. } => controller::force(&record, to, id),
+        _ => controller::run_alone(&record),
+    };
+    tracing::warn!(unit = %unit, work = ?operation.spec.work, asked_by = operation.spec.asked_by, approved_by = by, "ordered by two operators");
+    // What is at work ends with a promotion without proof; it goes on beside a home that acknowledges alone.
+    let replaces = matches!(operation.spec.work, Work::ForcePromote { .. });
+    let previous = record.status.operation.clone().filter(|_| replaces);
     let approved = with_approval(operation, &record, &by);
     let approved = write(&app, Resource { status, ..record }, approved, previous).await?;
     app.shared.wake.notify_one();
@@ -88,12 +112,11 @@ async fn operation_of(app: &App, id: &OperationId) -> ApiResult<Option<Operation
     Ok(found)
 }
 
-/// The data center to promote, if that operator may approve it now.
-fn approvable(operation: &Operation, by: &str) -> ApiResult<dujiang_types::DcId> {
+/// Whether that operator may approve it now.
+fn approvable(operation: &Operation, by: &str) -> ApiResult<()> {
     let refused = |detail: String| Err(ApiError::new(Code::Refused, detail));
     let name = &operation.name;
-    let (Work::ForcePromote { to, .. }, Some(approval), OperationState::Awaiting) =
-        (&operation.spec.work, &operation.status.approval, operation.status.state)
+    let (Some(approval), OperationState::Awaiting) = (&operation.status.approval, operation.status.state)
     else {
         return refused(format!("{name} does not await an approval"));
     };
@@ -106,13 +129,17 @@ fn approvable(operation: &Operation, by: &str) -> ApiResult<dujiang_types::DcId>
             approval.expires_at
         ));
     }
-    Ok(to.clone())
+    Ok(())
 }
 
 fn with_approval(mut operation: Operation, record: &Unit, by: &str) -> Operation {
-    let reason = format!("approved by {by}: to be promoted without proof");
-    operation.status.steps.push(step("forced", record, reason));
-    operation.status.state = OperationState::Running;
+    // The order to acknowledge alone is carried out by being written.
+    let (name, what, state) = match operation.spec.work {
+        Work::RunAlone { .. } => ("alone", "acknowledges alone from now on", OperationState::Succeeded),
+        _ => ("forced", "to be promoted without proof", OperationState::Running),
+    };
+    operation.status.steps.push(step(name, record, format!("approved by {by}: {what}")));
+    operation.status.state = state;
     if let Some(approval) = &mut operation.status.approval {
         approval.by = Some(by.to_owned());
     }

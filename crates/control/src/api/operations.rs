@@ -48,9 +48,10 @@ pub(super) async fn create(
     // Who asks is who the certificate says, whatever the request says.
     spec.asked_by = asked_by;
     let key = idempotency_key(&headers)?;
-    let (Work::Move { unit, .. } | Work::ForcePromote { unit, .. }) = &spec.work else {
+    let (Work::Move { unit, .. } | Work::ForcePromote { unit, .. } | Work::RunAlone { unit }) = &spec.work
+    else {
         let detail =
-            "moves and promotions without proof can be asked for; a failover is begun by the platform";
+            "moves, and what two operators order, can be asked for; a failover is begun by the platform";
         return Err(ApiError::new(Code::Refused, detail));
     };
     unit_record(&app, unit).await?;
@@ -91,14 +92,20 @@ async fn readable_operations(app: &App) -> ApiResult<Vec<Operation>> {
 }
 
 /// Only one operation touches a unit. A failover under way is not in the way of a promotion without proof, which is to
-/// bring it to an end; nor is what waits for an approval in the way of a move.
+/// bring it to an end; nor is what waits for an approval in the way of a move. A promotion that is at work waits for
+/// nothing but a home that may acknowledge alone.
 fn is_in_the_way(other: &Operation, work: &Work) -> bool {
-    let forces = |work: &Work| matches!(work, Work::ForcePromote { .. });
+    let ordered = |work: &Work| matches!(work, Work::ForcePromote { .. } | Work::RunAlone { .. });
+    let waits_for = |other: &Work| match work {
+        Work::ForcePromote { .. } => matches!(other, Work::Failover { .. }),
+        Work::RunAlone { .. } => matches!(other, Work::Failover { .. } | Work::ForcePromote { .. }),
+        _ => false,
+    };
     at_work(other)
         && other.spec.work.unit() == work.unit()
         && match other.status.state {
-            OperationState::Awaiting => forces(work),
-            _ => !(forces(work) && matches!(other.spec.work, Work::Failover { .. })),
+            OperationState::Awaiting => ordered(work),
+            _ => !waits_for(&other.spec.work),
         }
 }
 
@@ -109,17 +116,18 @@ fn requested(
     key: Option<String>,
     approval: Option<Approval>,
 ) -> Operation {
-    let may_be_missing = approval.as_ref().map(|approval| format!("; {}", forced::describe(approval)));
+    let given_up = approval.as_ref().map(|approval| format!("; {}", forced::describe(&spec.work, approval)));
     let step = Step {
         name: "requested".to_owned(),
         at: Timestamp::now(),
         epoch: record.status.epoch,
-        reason: format!("asked for by {}{}", spec.asked_by, may_be_missing.unwrap_or_default()),
+        reason: format!("asked for by {}{}", spec.asked_by, given_up.unwrap_or_default()),
     };
     let labels: BTreeMap<String, String> = key.map(|key| (LABEL_KEY.to_owned(), key)).into_iter().collect();
-    let (verb, state) = match approval {
-        Some(_) => ("force", OperationState::Awaiting),
-        None => ("move", OperationState::Pending),
+    let (verb, state) = match (&spec.work, &approval) {
+        (Work::RunAlone { .. }, _) => ("alone", OperationState::Awaiting),
+        (_, Some(_)) => ("force", OperationState::Awaiting),
+        (_, None) => ("move", OperationState::Pending),
     };
     let status = OperationStatus { state, steps: vec![step], approval };
     let name = name_of(verb, unit);

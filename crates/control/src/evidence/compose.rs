@@ -36,6 +36,7 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         Work::ForcePromote { unit, to } => {
             (Kind::Failover, format!("promotion of {unit} in {to} without proof"))
         }
+        Work::RunAlone { unit } => (Kind::Failover, format!("{unit} acknowledges alone")),
         Work::Restore { .. } | Work::Recover { .. } => (Kind::Drill, "the store was put back".to_owned()),
     };
     // A failover begins when the home was last heard, not when that was noticed.
@@ -48,8 +49,12 @@ pub(crate) fn report(operation: &Operation, seen: Observed, now: Timestamp) -> R
         _ => Outcome::Failed,
     };
     let conclusion = steps.last().map_or_else(String::new, |step| step.reason.clone());
-    let forced = steps.iter().any(|step| step.name == "forced");
-    let remarks = remarks(kind, outcome, forced, &seen);
+    let did = |name: &str| steps.iter().any(|step| step.name == name);
+    let mut remarks = remarks(kind, outcome, did("forced"), &seen);
+    if did("alone") {
+        let remark = "What was acknowledged from then on was on no other replica until one was back.";
+        remarks.push(remark.to_owned());
+    }
     Report {
         format: FORMAT.to_owned(),
         id: operation.name.clone(),
@@ -112,6 +117,9 @@ fn rules(kind: Kind, steps: &[Step]) -> Vec<Rule> {
         let forced = steps.iter().find(|step| step.name == "forced");
         rules.push(rule(R::OneHome, true, "the old home could not acknowledge any more when it was decided"));
         rules.push(rule(R::NothingLost, forced.is_none(), &forced.unwrap_or(decided).reason));
+    }
+    if let Some(alone) = steps.iter().find(|step| step.name == "alone") {
+        rules.push(rule(R::NothingLost, false, &alone.reason));
     }
     rules
 }

@@ -188,7 +188,7 @@ async fn of_operation(
     let from = match &operation.spec.work {
         Work::Failover { from, .. } => Some(from.clone()),
         Work::Move { .. } | Work::ForcePromote { .. } => left(&operation),
-        Work::Restore { .. } | Work::Recover { .. } => None,
+        Work::RunAlone { .. } | Work::Restore { .. } | Work::Recover { .. } => None,
     };
     let seen = {
         let observed = shared.observed();

@@ -64,12 +64,12 @@ pub async fn dc_loss(
 
 /// A data center that is marked as switched off, so that nobody starts it again. Dropping it switches it on: a drill
 /// that is interrupted leaves nothing dark.
-struct Power {
+pub(super) struct Power {
     marker: PathBuf,
 }
 
 impl Power {
-    fn off(platform: &Platform, dc: &DcId) -> io::Result<Self> {
+    pub(super) fn off(platform: &Platform, dc: &DcId) -> io::Result<Self> {
         let folder = platform.data().join("run/power-off");
         fs::create_dir_all(&folder)?;
         let marker = folder.join(dc.as_str());
@@ -77,7 +77,7 @@ impl Power {
         Ok(Self { marker })
     }
 
-    fn on(self) -> io::Result<()> {
+    pub(super) fn on(self) -> io::Result<()> {
         fs::remove_file(&self.marker)
     }
 }

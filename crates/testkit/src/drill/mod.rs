@@ -4,6 +4,7 @@ mod dc_loss;
 mod moves;
 mod outage;
 mod primary_crash;
+mod region_loss;
 mod stop;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use dc_loss::dc_loss;
 pub use moves::{MoveOutcome, MovesReport, moves};
 pub use outage::UnitOutage;
 pub use primary_crash::primary_crash;
+pub use region_loss::{Region, RegionReport, UnitLoss, region_loss};
 pub use stop::{Stop, StopButton};
 
 /// A whole data center is lost: every unit serves again within this.

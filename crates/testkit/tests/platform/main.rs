@@ -11,6 +11,7 @@ mod moves;
 mod names;
 mod ports;
 mod readiness;
+mod region;
 mod renewal;
 mod signals;
 mod slow;

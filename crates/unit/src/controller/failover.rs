@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dujiang_types::operation::{OperationState, Work};
-use dujiang_types::report::DataState;
+use dujiang_types::report::{DataState, ReplicaReport};
 use dujiang_types::unit::{Claim, Phase, Unit, UnitStatus};
 use dujiang_types::{DcId, OperationId, Position, Revision, UnitId};
 
 use super::change::{Decision, change, keep};
 use super::promotion::{Proof, promote};
+use super::restored::UNKNOWN;
 use super::view::{Memory, View, surely_not_primary};
 use crate::election::{Detached, complete, winner};
 use crate::safety::{Refusal, Rule, failover_capacity, flapping, refuse};
@@ -19,6 +20,9 @@ pub fn forcible(view: &View, to: &DcId) -> Result<String, Refusal> {
     let (spec, status) = (&view.unit.spec, &view.unit.status);
     let home = &status.home;
     let refused = |rule, why: String| Err(refuse(rule, why));
+    if status.epoch == UNKNOWN {
+        return forcible_unknown(view, to);
+    }
     if !spec.replicas.contains(to) || to == home {
         return refused(
             Rule::TargetReady,
@@ -48,6 +52,29 @@ pub fn forcible(view: &View, to: &DcId) -> Result<String, Refusal> {
         }
         Err(missing) => Ok(missing),
     }
+}
+
+/// The same of a unit whose record may be behind: it waits for all replicas, and goes by whoever is there if it is ordered
+/// to. Who was at home says nothing then, the replica that was may be the one that is left.
+fn forcible_unknown(view: &View, to: &DcId) -> Result<String, Refusal> {
+    let refused = |rule, why: String| Err(refuse(rule, why));
+    if view.unit.status.forced.is_some() {
+        return refused(Rule::OneOperation, "a promotion without proof is ordered already".to_owned());
+    }
+    let replicas = &view.unit.spec.replicas;
+    let has_data = |report: &ReplicaReport| matches!(report.data, DataState::Present { .. });
+    if !replicas.contains(to) || !view.fresh(to).is_some_and(has_data) {
+        return refused(Rule::TargetReady, format!("{to} is not heard, or has no data"));
+    }
+    let missing: Vec<&str> =
+        replicas.iter().filter(|dc| view.fresh(dc).is_none()).map(DcId::as_str).collect();
+    if missing.is_empty() {
+        return refused(Rule::NothingLost, "every replica is heard: who holds all is found out".to_owned());
+    }
+    let missing = missing.join(", ");
+    Ok(format!(
+        "what happened since the record was written is known to nobody who is heard; {missing} may know"
+    ))
 }
 
 /// The record with the order to promote `to` without proof, given by an operation that two operators stand behind.

@@ -4,6 +4,7 @@
 //! changes it by exactly one transition. It is level-triggered: called again with the same input it answers the
 //! same, and a change that was lost on the way to the store is simply decided again.
 
+mod alone;
 mod change;
 mod failover;
 mod moves;
@@ -14,6 +15,7 @@ mod view;
 
 use dujiang_types::unit::Phase;
 
+pub use alone::{is_alone, run_alone};
 pub use change::{Change, Decision, Effect};
 pub use failover::{force, forcible, provable};
 pub use moves::refusal;

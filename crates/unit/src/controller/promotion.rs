@@ -64,7 +64,8 @@ fn will_follow(view: &View, dc: &DcId) -> bool {
     never_led && matches!(report.state, ReplicaState::Following { .. } | ReplicaState::Detached { .. })
 }
 
-fn need(view: &View) -> u8 {
+/// How many replicas have to have a commit.
+pub(super) fn need(view: &View) -> u8 {
     match view.unit.spec.durability {
         Durability::Zero => 1,
         Durability::Bounded => 0,

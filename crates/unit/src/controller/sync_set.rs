@@ -7,6 +7,7 @@ use dujiang_types::report::ReplicaState;
 use dujiang_types::unit::{Claim, SyncSet};
 
 use super::change::{Decision, quiet_change};
+use super::promotion::need;
 use super::view::{Memory, View, streaming_of};
 
 /// Changes the sync set of a running primary by one step: replicas that stream join, members that are lost for
@@ -24,7 +25,9 @@ pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
     if own > 1 && (confirmable(&current.members) || confirmed(view, &current)) {
         return finish_reconfiguration(view, own, &current);
     }
-    if current.need == 0 {
+    // One that was ordered to acknowledge alone waits again as soon as there is somebody to wait for.
+    let need = need(view);
+    if current.need == 0 && (need == 0 || own > 1) {
         return None;
     }
     let mut members = current.members.clone();
@@ -43,7 +46,7 @@ pub(super) fn reconfigure(view: &View, memory: &Memory) -> Option<Decision> {
     let list = members.iter().map(DcId::as_str).collect::<Vec<_>>().join(", ");
     let reason = format!("the sync set becomes {{{list}}}");
     let mut status = status.clone();
-    let set = SyncSet { members, need: current.need };
+    let set = SyncSet { members, need };
     status.claims.push(Claim { epoch: status.epoch, primary: status.home.clone(), set });
     Some(quiet_change(status, reason))
 }

@@ -106,3 +106,30 @@ fn a_unit_that_was_never_made_is_made() {
     let Decision::Change(change) = bench.decides() else { panic!("it is kept") };
     assert_eq!((change.status.epoch, change.status.phase), (Epoch(1), Phase::Forming));
 }
+
+#[test]
+fn a_restored_unit_whose_replicas_are_lost_goes_on_with_those_that_are_left_by_order_of_two() {
+    let mut bench = Bench::new(restored());
+    let home = ReplicaState::Stopped { sealed: None };
+    bench.hears("a", after_restore(home, Some(3), 3));
+    bench.keeps("b, c must report first");
+    assert!(bench.forcible("b").unwrap_err().to_string().starts_with("target-ready: b is not heard"));
+    // The replica that is left may be the one that led last.
+    assert!(bench.forcible("a").unwrap().contains("b, c may know"));
+    bench.unit.status = force(&bench.unit, &dc("a"), OperationId::new("force-1").unwrap());
+    assert!(bench.forcible("a").unwrap_err().to_string().starts_with("one-operation"));
+    let change = bench.changes(&Phase::Electing);
+    assert_eq!((change.status.epoch, change.status.home.clone()), (Epoch(5), dc("a")));
+    let told: Vec<_> = change.operations.iter().map(|effect| (effect.id.as_str(), effect.state)).collect();
+    assert_eq!(told, [("force-1", OperationState::Running)], "the order tells the whole story");
+    bench.hears("a", detached(5, Some(3), at(4, 90)));
+    bench.passes(bench.timing.lease_ms + bench.timing.margin_ms + 1, &["b", "c"]);
+    let change = bench.changes(&Phase::Promoting { from: dc("a") });
+    assert_eq!(change.status.home, dc("a"));
+    // With everybody there nothing is to be forced.
+    let mut bench = Bench::new(restored());
+    for name in ["a", "b", "c"] {
+        bench.hears(name, after_restore(ReplicaState::Stopped { sealed: None }, None, 3));
+    }
+    assert!(bench.forcible("a").unwrap_err().to_string().starts_with("nothing-lost"));
+}

@@ -211,3 +211,34 @@ pub(super) fn of_fault(report: &drill::Report) -> Vec<Figure> {
     }
     figures
 }
+
+/// The figures of a lost region.
+pub(super) fn of_region(report: &drill::RegionReport) -> Vec<Figure> {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let count = |name: String, value: u64, unit: &str| Figure {
+        name,
+        value: value as f64,
+        unit: unit.to_owned(),
+        limit: None,
+    };
+    let mut figures = Vec::new();
+    for (unit, loss) in &report.units {
+        if let Some(shown) = loss.shown {
+            figures.push(count(format!("{unit}: shown to be missing"), shown.bytes, "bytes"));
+            let transfers =
+                shown.transfers.map(|n| count(format!("{unit}: shown to be missing"), n, "transfers"));
+            figures.extend(transfers);
+        }
+        let (lost, told) = (loss.lost as u64, loss.acknowledged as u64);
+        figures.push(count(format!("{unit}: lost, by the manifests"), lost, "transfers"));
+        figures.push(count(format!("{unit}: lost although acknowledged"), told, "transfers"));
+    }
+    let seconds = [
+        ("every unit served again, orders included", report.serving_after_s),
+        ("every replica was back", report.whole_after_s),
+    ];
+    for (name, seconds) in seconds {
+        figures.extend(seconds.map(|s| ms(name.to_owned(), s * 1000.0, None)));
+    }
+    figures
+}

@@ -1,4 +1,4 @@
-//! `dujiang drill dc-loss DC`, `primary-crash UNIT`, `moves UNIT`, `plan FILE`, `readiness`, `stop`
+//! `dujiang drill dc-loss DC`, `region-loss REGION`, `primary-crash UNIT`, `moves UNIT`, `plan FILE`, `readiness`, `stop`
 
 mod evidence;
 mod plan;
@@ -6,19 +6,22 @@ mod readiness;
 mod running;
 mod show;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_testkit::drill::{self, DrillError, Options, Stop, StopButton};
 use dujiang_testkit::load::Mix;
 use dujiang_testkit::platform::Platform;
-use dujiang_types::{DcId, UnitId};
+use dujiang_types::platform::DataCenter;
+use dujiang_types::{DcId, Kind, RegionId, UnitId};
 use jiff::Timestamp;
 
 use self::plan::Plan;
 use self::running::Running;
 use self::show::Shown;
-use crate::commands::load;
+use crate::client::Client;
+use crate::commands::{get, load};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::figures::parse_duration;
@@ -32,6 +35,8 @@ const THREADS: usize = 2;
 const EXIT_MISSED: u8 = 1;
 /// Long enough for every part to notice and settle, with room to see that it stays so.
 const DC_OFF: &str = "15s";
+/// Long enough for a few hundred payments to be in one region only.
+const REGION_LAG: &str = "5s";
 /// A crashed database is not held down; this only separates fault and return in the figures.
 const CRASH_FOR: &str = "5s";
 /// For the pace to be as usual again before the next move.
@@ -58,6 +63,7 @@ const SEED: u64 = 1;
   dujiang drill dc-loss chengdu-1
   dujiang drill primary-crash unit-1 --rate 100 --strict -o json
   dujiang drill moves unit-1 --count 10
+  dujiang drill region-loss chengdu --approver li.pem
   dujiang drill plan quarter.yaml
   dujiang drill readiness")]
 pub struct Args {
@@ -125,6 +131,32 @@ enum Drill {
         /// How long it stays off
         #[arg(long, value_name = "TIME", default_value = DC_OFF, value_parser = parse_duration)]
         off: Duration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Lose a region with payments that are nowhere else, and go on by order of two operators
+    ///
+    /// For a while the data centers that stay get no log; then all of the region's are killed at once. The platform must
+    /// refuse to go on by itself and say what may be missing. Each unit is then promoted in what is left, and acknowledges
+    /// alone if only one data center is, each by an order that another operator approves: the one whose identity --approver
+    /// names, or one who types `dujiang approve`, which is waited for. Then the region returns, and what was lost is written
+    /// down and compared with the books. PAYMENTS OF THIS DRILL ARE LOST: it is for platforms without customers. It needs a
+    /// control plane that outlives the region.
+    #[command(after_help = "Examples:
+  dujiang drill region-loss chengdu
+  dujiang drill region-loss chengdu --approver li.pem --lag 10s --off 60s -o json")]
+    RegionLoss {
+        /// The region
+        region: RegionId,
+        /// How long the others get no log before
+        #[arg(long, value_name = "TIME", default_value = REGION_LAG, value_parser = parse_duration)]
+        lag: Duration,
+        /// How long it stays off once the rest serves
+        #[arg(long, value_name = "TIME", default_value = DC_OFF, value_parser = parse_duration)]
+        off: Duration,
+        /// The identity of a second operator, to approve with
+        #[arg(long, value_name = "FILE")]
+        approver: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -208,9 +240,10 @@ impl Common {
 impl Drill {
     fn common(&self) -> &Common {
         match self {
-            Self::DcLoss { common, .. } | Self::PrimaryCrash { common, .. } | Self::Moves { common, .. } => {
-                common
-            }
+            Self::DcLoss { common, .. }
+            | Self::RegionLoss { common, .. }
+            | Self::PrimaryCrash { common, .. }
+            | Self::Moves { common, .. } => common,
         }
     }
 }
@@ -283,6 +316,12 @@ async fn carry_out(
         Drill::DcLoss { dc, off, common } => {
             drill::dc_loss(platform, dc, common.options(context, *off, stop), say).await.map(Shown::Fault)
         }
+        Drill::RegionLoss { region, lag, off, approver, common } => {
+            let lost = data_centers_of(region, context).await?;
+            let region = drill::Region { lost, lag: *lag, approver: approver.clone() };
+            let options = Options { mix: Mix::PAYMENTS, ..common.options(context, *off, stop) };
+            drill::region_loss(platform, &region, options, say).await.map(Shown::Region)
+        }
         Drill::PrimaryCrash { unit, watch, common } => {
             let options = common.options(context, *watch, stop);
             drill::primary_crash(platform, unit, options, say).await.map(Shown::Fault)
@@ -297,6 +336,29 @@ async fn carry_out(
     let journal = drill.common().journal(context);
     let page = evidence::hand_in(context, shown.evidence(), began, &journal).await;
     Ok((shown, page))
+}
+
+/// The data centers of a region, of a platform whose control plane does not fall with it.
+async fn data_centers_of(region: &RegionId, context: &Context) -> Result<BTreeSet<DcId>, Failure> {
+    let client = Client::of(context)?;
+    let items = get::list(&client, Kind::DataCenter).await?;
+    let all = items.into_iter().filter_map(|item| serde_json::from_value::<DataCenter>(item).ok());
+    let within: Vec<DataCenter> = all.filter(|dc| dc.spec.region == *region).collect();
+    if within.is_empty() {
+        return Err(Failure::usage(format!("there is no region {region}"))
+            .hint("`dujiang get datacenters` shows which data center lies where"));
+    }
+    let is_there =
+        |url: &String| within.iter().any(|dc| *url == format!("https://{}", dc.spec.control_address()));
+    let (lost, all) = (client.servers().iter().filter(|url| is_there(url)).count(), client.servers().len());
+    if 2 * lost >= all && lost > 0 {
+        let why = format!(
+            "{lost} of {all} members of the control store lie in {region}: nobody could order anything"
+        );
+        return Err(Failure::refused(why)
+            .hint("`dujiang store recover` re-forms it from what is left, while the platform is stopped"));
+    }
+    Ok(within.iter().filter_map(|dc| DcId::new(dc.name.clone()).ok()).collect())
 }
 
 /// Prints what a drill showed.

@@ -1,6 +1,6 @@
 //! What a drill showed, for people and for the report.
 
-use dujiang_testkit::drill::{MovesReport, Report};
+use dujiang_testkit::drill::{MovesReport, RegionReport, Report};
 use dujiang_types::DcId;
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ pub(super) enum Shown {
     Fault(Report),
     /// A unit was moved.
     Moves(MovesReport),
+    /// A region was lost.
+    Region(RegionReport),
 }
 
 impl Shown {
@@ -26,6 +28,7 @@ impl Shown {
         match self {
             Self::Fault(report) => report.is_correct(),
             Self::Moves(report) => report.is_correct(),
+            Self::Region(report) => report.is_correct(),
         }
     }
 
@@ -33,6 +36,8 @@ impl Shown {
         match self {
             Self::Fault(report) => report.is_within_limits(),
             Self::Moves(report) => report.is_within_limits(),
+            // How long people take has no limit of ours.
+            Self::Region(report) => report.is_correct(),
         }
     }
 
@@ -41,6 +46,7 @@ impl Shown {
         let (books, trouble) = match self {
             Self::Fault(report) => (&report.books, report.troubles.first().cloned()),
             Self::Moves(report) => (&report.books, None),
+            Self::Region(report) => (&report.books, report.troubles.first().cloned()),
         };
         let violated =
             books.violations.first().map(|violation| format!("{}: {}", violation.rule, violation.what));
@@ -51,6 +57,7 @@ impl Shown {
         match self {
             Self::Fault(report) => fault(report),
             Self::Moves(report) => moves(report),
+            Self::Region(report) => region(report),
         }
     }
 
@@ -76,8 +83,72 @@ impl Shown {
                 load: &report.load,
                 books: &report.books,
             },
+            Self::Region(report) => evidence::Shown {
+                subject: format!("loss of {} at once", names(report)),
+                succeeded: report.is_correct(),
+                figures: evidence::of_region(report),
+                remarks: remarks(report),
+                load: &report.load,
+                books: &report.books,
+            },
         }
     }
+}
+
+fn names(report: &RegionReport) -> String {
+    report.lost.iter().map(DcId::as_str).collect::<Vec<_>>().join(" and ")
+}
+
+/// What was refused, and by whose order it was done all the same.
+fn remarks(report: &RegionReport) -> Vec<String> {
+    let refused =
+        report.units.iter().map(|(unit, loss)| format!("{unit} was not taken over: {}", loss.refused));
+    let ordered = report.ordered.iter().map(|name| format!("{name} was ordered by two operators"));
+    report.troubles.iter().cloned().chain(refused).chain(ordered).collect()
+}
+
+fn region(report: &RegionReport) -> Result<(), Failure> {
+    let paint = Paint::stdout();
+    output::line(paint.bold(format_args!("loss of {}: {} processes killed", names(report), report.killed)))?;
+    let headings = [
+        "UNIT",
+        "HOME AFTER",
+        "SHOWN BYTES",
+        "SHOWN MS",
+        "SHOWN TRANSFERS",
+        "LOST TRANSFERS",
+        "OF THESE ACKNOWLEDGED",
+        "REFUSED BEFORE",
+    ];
+    let mut table = Table::new(&headings);
+    for (unit, loss) in &report.units {
+        let figure = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        table.row([
+            unit.as_str().into(),
+            loss.home_after.as_ref().map_or("-", |dc| dc.as_str()).into(),
+            figure(loss.shown.map(|shown| shown.bytes)).into(),
+            figure(loss.shown.map(|shown| shown.lag_ms)).into(),
+            figure(loss.shown.and_then(|shown| shown.transfers)).into(),
+            loss.lost.to_string().into(),
+            loss.acknowledged.to_string().into(),
+            loss.refused.as_str().into(),
+        ]);
+    }
+    output::bytes(table.render(paint).as_bytes())?;
+    let seconds =
+        |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)));
+    output::line(format_args!(
+        "every unit served again after {}, by {} orders; {} payments without the region; every replica was back {} after its return",
+        seconds(report.serving_after_s),
+        report.ordered.len(),
+        report.paid_meanwhile,
+        seconds(report.whole_after_s)
+    ))?;
+    for trouble in &report.troubles {
+        output::line(paint.red(trouble))?;
+    }
+    output::bytes(load::table(&report.load).render(paint).as_bytes())?;
+    verify::print(&report.books)
 }
 
 fn fault(report: &Report) -> Result<(), Failure> {

@@ -1,20 +1,20 @@
 //! `dujiang unit force-promote UNIT --dc DC --request`
 
-use dujiang_types::operation::{Operation, OperationSpec, Work};
+use dujiang_types::operation::Work;
 use dujiang_types::{DcId, UnitId};
 
-use crate::asked_by;
-use crate::client::Client;
+use super::ordered;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output::Format;
 
 /// Ask for the promotion of a replica that may lack acknowledged commits; another operator has to approve it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 For a unit that cannot be elected a home because too many of its replicas are gone. Acknowledged payments that
 are only on the missing replicas are then LOST until these return; what was lost is written into a manifest when
-they do (`dujiang unit losses`). The platform refuses as long as it can help itself, or the home is heard.
+they do (`dujiang unit losses`). The platform refuses as long as it can help itself, or the home is heard. A replica
+that is the last one serves only once it may acknowledge alone: `dujiang unit run-alone`.
 
 Example:
   dujiang unit force-promote unit-1 --dc guiyang-1 --request
@@ -35,20 +35,6 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let client = Client::of(context)?;
     let work = Work::ForcePromote { unit: args.unit.clone(), to: args.dc.clone() };
-    let spec = OperationSpec { work, asked_by: asked_by::me() };
-    let operation: Operation = context.block_on(client.post("/v1/operations", &spec))?;
-    if args.output == Format::Json {
-        return output::json(&operation);
-    }
-    if let Some(step) = operation.status.steps.first() {
-        output::line(&step.reason)?;
-    }
-    let until = operation.status.approval.map(|approval| format!(" until {:.0}", approval.expires_at));
-    output::line(format_args!(
-        "another operator approves it{}: dujiang approve {}",
-        until.unwrap_or_default(),
-        operation.name
-    ))
+    ordered::ask(work, args.output, context)
 }

@@ -3,6 +3,8 @@
 mod allow_failover;
 mod force_promote;
 mod losses;
+mod ordered;
+mod run_alone;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -22,6 +24,7 @@ enum Command {
     AllowFailover(allow_failover::Args),
     ForcePromote(force_promote::Args),
     Losses(losses::Args),
+    RunAlone(run_alone::Args),
 }
 
 /// Runs the command.
@@ -30,5 +33,6 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Command::AllowFailover(args) => allow_failover::run(args, context),
         Command::Losses(args) => losses::run(args, context),
         Command::ForcePromote(args) => force_promote::run(args, context),
+        Command::RunAlone(args) => run_alone::run(args, context),
     }
 }
