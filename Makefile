@@ -31,7 +31,7 @@ drill: build ## kill a data center under load and prove that nothing acknowledge
 
 chaos: ## break networks, disks, clocks and processes in every way, into docs/fault-matrix.md
 	@scripts/install-deps chaos
-	cargo build --locked -p dujiang-cli -p dujiang-bank -p dujiang-lab --bins
+	cargo build --locked -p dujiang-cli -p dujiang-bank -p dujiang-lists -p dujiang-lab --bins
 	$(TARGET)/debug/chaos $(ARGS)
 
 bench: build ## the figures, each beside its peer's in the same run

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use dujiang_testkit::cluster::{Cluster, ClusterError};
 use dujiang_testkit::journal::{self, JournalError, Line, Outcome};
-use dujiang_testkit::load::{Load, Mix};
+use dujiang_testkit::load::{Load, Mix, Summary};
 use dujiang_testkit::status::{Goal, Status, StatusError};
 use dujiang_types::unit::Phase;
 use dujiang_types::{DcId, UnitId};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::books;
 use crate::clock::Clock;
@@ -31,8 +31,13 @@ const MOMENT_MAX: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Load before the fault, so that every unit has something under way.
 const WARM_UP: Duration = Duration::from_millis(1_500);
-/// Operations a second.
+/// Operations a second at the bank.
 const RATE: u32 = 30;
+/// Transactions a second over lists.
+const RATE_LISTS: u32 = 12;
+
+/// Violations told of one case.
+const TOLD_MAX: usize = 5;
 
 /// When a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +72,7 @@ impl fmt::Display for Moment {
 }
 
 /// What came of a case.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Longest time without an acknowledged payment that any unit had, in seconds; none without load.
     pub outage_s: Option<f64>,
@@ -75,6 +80,8 @@ pub struct Finding {
     pub whole_s: Option<f64>,
     /// Payments acknowledged.
     pub acknowledged: u64,
+    /// Transactions over lists acknowledged.
+    pub transactions: u64,
     /// What must not be: violations of the books, two primaries, or that it did not come back in time.
     pub wrong: Vec<String>,
     /// Why the case could not be brought about; it then says nothing.
@@ -128,8 +135,38 @@ pub fn first_dc() -> DcId {
     DcId::new("chengdu-1").unwrap_or_else(|_| unreachable!("it is a valid name"))
 }
 
-fn first_unit() -> UnitId {
-    UnitId::new("unit-1").unwrap_or_else(|_| unreachable!("it is a valid name"))
+fn unit(number: usize) -> UnitId {
+    UnitId::new(format!("unit-{number}")).unwrap_or_else(|_| unreachable!("it is a valid name"))
+}
+
+/// The unit of the bank that most faults are about, and that of the lists: so both checkers see what came of them.
+const FIRST: [usize; 2] = [1, 4];
+/// Whose primaries are killed for a fault in the midst of their failover: it is to meet who takes over.
+const FAILING: [usize; 2] = [2, 4];
+
+/// What the customers of both applications do.
+#[derive(Debug)]
+pub struct Loads {
+    bank: Load,
+    lists: Load,
+}
+
+impl Loads {
+    /// Prefix of the keys of payments.
+    pub fn run(&self) -> &str {
+        self.bank.run()
+    }
+
+    /// Payments acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.bank.progress().acknowledged()
+    }
+
+    /// Ends them; what payments and transactions came to.
+    pub async fn stop(self) -> Result<(Summary, Summary), CaseError> {
+        let (bank, lists) = tokio::join!(self.bank.stop(), self.lists.stop());
+        Ok((bank?, lists?))
+    }
 }
 
 impl Bench {
@@ -142,7 +179,7 @@ impl Bench {
         if let (Some(clock), Some(launcher)) = (&clock, nets.launchers.first_mut()) {
             launcher.extend(clock.launcher());
         }
-        let cluster = Cluster::prepare_in(nets)?.up_ha().await?;
+        let cluster = Cluster::prepare_in(nets)?.with_lists(&[])?.up_ha().await?;
         let disk = if extras.disk { Some(Disk::install(cluster.data(), &first_dc())?) } else { None };
         cluster.whole().await?;
         books::open(lab, &cluster);
@@ -158,27 +195,29 @@ impl Bench {
         Ok(self.cluster().control()?.status().await?)
     }
 
-    /// Starts a load on the accounts of its own.
-    pub async fn load(&mut self, mix: Mix) -> Result<Load, CaseError> {
+    /// Starts loads, on accounts and lists of their own.
+    pub async fn load(&mut self, mix: Mix) -> Result<Loads, CaseError> {
         self.seed += 1;
-        Ok(self.cluster().load(RATE, mix, self.seed).await?)
+        let bank = self.cluster().load(RATE, mix, self.seed).await?;
+        Ok(Loads { bank, lists: self.cluster().load_lists(RATE_LISTS, self.seed)? })
     }
 
-    /// Brings the unit that most faults are about back to the first data center.
+    /// Brings the units that most faults are about back to the first data center.
     async fn bring_home(&self) -> Result<Target, CaseError> {
-        let (dc, unit) = (first_dc(), first_unit());
+        let (dc, units) = (first_dc(), FIRST.map(unit).to_vec());
         let control = self.cluster().control()?;
         let status = self.cluster().whole().await?;
-        if status.units[&unit].unit.status.home != dc {
-            control.ask_move(&unit, &dc).await?;
-            let missing = |status: &Status| {
-                let home = &status.units[&unit].unit.status.home;
-                (*home != dc).then(|| "still away".to_owned()).or_else(|| status.missing(Goal::Whole))
-            };
-            control.wait_for(WHOLE_MAX, missing, |_| {}).await?;
+        let away = |status: &Status, unit: &UnitId| status.units[unit].unit.status.home != dc;
+        for unit in units.iter().filter(|unit| away(&status, unit)) {
+            control.ask_move(unit, &dc).await?;
         }
+        let missing = |status: &Status| {
+            let still = units.iter().find(|unit| away(status, unit));
+            still.map(|unit| format!("{unit} is still away")).or_else(|| status.missing(Goal::Whole))
+        };
+        control.wait_for(WHOLE_MAX, missing, |_| {}).await?;
         let leader = DcId::new(self.status().await?.leader).unwrap_or_else(|_| dc.clone());
-        Ok(Target { dc, unit, leader })
+        Ok(Target { dc, units, leader })
     }
 
     /// Carries a case out.
@@ -198,8 +237,9 @@ impl Bench {
                 Ok(broken) => {
                     if fault == Fault::IgnoresShutdown && moment != Moment::Move {
                         // Only a move asks for one.
-                        let _ =
-                            self.cluster().control()?.ask_move(&target.unit, &other_than(&target.dc)).await;
+                        for unit in &target.units {
+                            let _ = self.cluster().control()?.ask_move(unit, &other_than(&target.dc)).await;
+                        }
                     }
                     tokio::time::sleep(LASTS).await;
                     self.ground.mend(broken, &[])?;
@@ -209,7 +249,7 @@ impl Bench {
             self.settle(&mut result).await?;
             if let Some(load) = load {
                 let run = load.run().to_owned();
-                load.stop().await?;
+                result.transactions = load.stop().await?.1.total.acknowledged;
                 self.judge(&mut result, Some((&run, began))).await?;
             } else {
                 self.judge(&mut result, None).await?;
@@ -248,7 +288,7 @@ impl Bench {
         }
         match books::verify(self.cluster()).await {
             Ok(report) => {
-                let told = report.violations.iter().take(5);
+                let told = report.violations.iter().take(TOLD_MAX);
                 result.wrong.extend(told.map(|violation| format!("{}: {}", violation.rule, violation.what)));
             }
             Err(error) => result.wrong.push(error.to_string()),
@@ -262,23 +302,28 @@ impl Bench {
         let reached: Box<dyn Fn(&Status) -> bool + Send> = match moment {
             Moment::Idle | Moment::Load => return Ok(Ok(())),
             Moment::Move => {
-                control.ask_move(&target.unit, &other_than(&target.dc)).await?;
-                let unit = target.unit.clone();
-                Box::new(move |status| status.units[&unit].unit.status.phase != Phase::Serving)
+                for unit in &target.units {
+                    control.ask_move(unit, &other_than(&target.dc)).await?;
+                }
+                let units = target.units.clone();
+                Box::new(move |status| units.iter().any(|unit| is_changing(status, unit)))
             }
             Moment::Failover => {
-                // That of another unit, so that the fault meets who takes over.
-                let unit = UnitId::new("unit-2").unwrap_or_else(|_| target.unit.clone());
-                let home = self.status().await?.units[&unit].unit.status.home.clone();
-                if let Some(postmaster) = self.cluster().postmaster(&home, &unit)? {
-                    postmaster.signal(Signal::SIGKILL)?;
+                let (units, status) = (FAILING.map(unit), self.status().await?);
+                for unit in &units {
+                    let home = &status.units[unit].unit.status.home;
+                    if let Some(postmaster) = self.cluster().postmaster(home, unit)? {
+                        postmaster.signal(Signal::SIGKILL)?;
+                    }
                 }
-                Box::new(move |status| status.units[&unit].unit.status.phase != Phase::Serving)
+                Box::new(move |status| units.iter().any(|unit| is_changing(status, unit)))
             }
             Moment::Rebuild => {
-                let (unit, dc) = (target.unit.clone(), other_than(&target.dc));
-                self.wipe(&dc, &unit)?;
-                Box::new(move |status| status.units[&unit].missing().is_some())
+                for unit in &target.units {
+                    self.wipe(&other_than(&target.dc), unit)?;
+                }
+                let units = target.units.clone();
+                Box::new(move |status| units.iter().any(|unit| status.units[unit].missing().is_some()))
             }
         };
         let deadline = Instant::now() + MOMENT_MAX;
@@ -305,6 +350,10 @@ impl Bench {
         }
         Ok(fs::remove_dir_all(&away)?)
     }
+}
+
+fn is_changing(status: &Status, unit: &UnitId) -> bool {
+    status.units[unit].unit.status.phase != Phase::Serving
 }
 
 fn other_than(dc: &DcId) -> DcId {

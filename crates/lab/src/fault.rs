@@ -124,7 +124,7 @@ impl fmt::Display for Fault {
             Self::KillAgent => "kill -9 of the agent",
             Self::KillGuards => "kill -9 of all guards",
             Self::KillGateway => "kill -9 of the gateway",
-            Self::KillApplication => "kill -9 of the bank",
+            Self::KillApplication => "kill -9 of the applications",
             Self::KillPostgres => "kill -9 of the unit's PostgreSQL",
             Self::KillDataCenter => "power cut of the data center",
             Self::FreezeControl => "freeze of the control server that decides",
@@ -154,8 +154,8 @@ impl fmt::Display for Fault {
 pub struct Target {
     /// The data center.
     pub dc: DcId,
-    /// The unit, for faults of one unit's database.
-    pub unit: UnitId,
+    /// The units, for faults of a unit's database.
+    pub units: Vec<UnitId>,
     /// The data center whose control server decides.
     pub leader: DcId,
 }
@@ -194,6 +194,9 @@ pub struct Ground {
     pub clock: Option<Clock>,
 }
 
+/// How the titles of applications' sessions begin.
+const SESSIONS: [&str; 2] = ["postgres: bank bank", "postgres: lists lists"];
+
 fn other(error: impl fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
@@ -214,8 +217,10 @@ impl Ground {
             Fault::KillGateway => self.kill(&Kind::Gateway, &target.dc)?,
             Fault::KillApplication => self.kill(&Kind::Application, &target.dc)?,
             Fault::KillPostgres => {
-                if let Some(postmaster) = self.cluster.postmaster(&target.dc, &target.unit).map_err(other)? {
-                    postmaster.signal(Signal::SIGKILL)?;
+                for unit in &target.units {
+                    if let Some(postmaster) = self.cluster.postmaster(&target.dc, unit).map_err(other)? {
+                        postmaster.signal(Signal::SIGKILL)?;
+                    }
                 }
                 Undo::Itself
             }
@@ -227,14 +232,20 @@ impl Ground {
             Fault::FreezeControl => Self::freeze(self.of(&Kind::Control, &target.leader)?)?,
             Fault::FreezeEtcd => Self::freeze(self.of(&Kind::Etcd, &target.leader)?)?,
             Fault::FreezeAgent => Self::freeze(self.of(&Kind::Agent, &target.dc)?)?,
-            Fault::FreezePostgres => Self::freeze(self.database(target, "")?)?,
+            Fault::FreezePostgres => Self::freeze(self.databases(target, |_| true)?)?,
             Fault::OutOfMemory => {
-                for session in self.database(target, "postgres: bank bank")?.iter().take(1) {
-                    session.signal(Signal::SIGKILL)?;
+                // Database and role of an application have its name.
+                let session = |title: &str| SESSIONS.iter().any(|start| title.contains(start));
+                for unit in &target.units {
+                    for session in self.database(&target.dc, unit, session)?.iter().take(1) {
+                        session.signal(Signal::SIGKILL)?;
+                    }
                 }
                 Undo::Itself
             }
-            Fault::IgnoresShutdown => Self::freeze(self.database(target, "checkpointer")?)?,
+            Fault::IgnoresShutdown => {
+                Self::freeze(self.databases(target, |title| title.contains("checkpointer"))?)?
+            }
             Fault::DiskFull => {
                 self.disk()?.fill()?;
                 Undo::Room
@@ -296,17 +307,25 @@ impl Ground {
         self.cluster.processes(kind, Some(dc)).map_err(other)
     }
 
-    /// Processes of the unit's database whose title holds a text.
-    fn database(&self, target: &Target, title: &str) -> io::Result<Vec<Process>> {
-        let Some(postmaster) = self.cluster.postmaster(&target.dc, &target.unit).map_err(other)? else {
+    /// Processes of the units' databases, by their titles.
+    fn databases(&self, target: &Target, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Process>> {
+        let mut found = Vec::new();
+        for unit in &target.units {
+            found.extend(self.database(&target.dc, unit, &wanted)?);
+        }
+        Ok(found)
+    }
+
+    fn database(&self, dc: &DcId, unit: &UnitId, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Process>> {
+        let Some(postmaster) = self.cluster.postmaster(dc, unit).map_err(other)? else {
             return Ok(Vec::new());
         };
         let folder = |pid: i32| fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let here = folder(postmaster.pid);
-        let mut found = processes::find(self.cluster.data(), Some(&target.dc))?;
+        let mut found = processes::find(self.cluster.data(), Some(dc))?;
         found.retain(|process| {
-            let named = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-            folder(process.pid) == here && process.kind != Kind::Guard && named.contains(title)
+            let title = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            folder(process.pid) == here && process.kind != Kind::Guard && wanted(&title)
         });
         Ok(found)
     }

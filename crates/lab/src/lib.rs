@@ -16,4 +16,5 @@ pub mod nets;
 pub mod observer;
 pub mod sequence;
 pub mod table;
+pub mod tally;
 pub mod wire;

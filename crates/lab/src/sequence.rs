@@ -21,6 +21,9 @@ const FAULT_MS: std::ops::Range<u64> = 500..9_000;
 /// From one fault to the next, in milliseconds: so they overlap.
 const APART_MS: std::ops::Range<u64> = 1_000..7_000;
 
+/// Units of the platform: three of the bank, and one of the lists.
+const UNITS: usize = 4;
+
 /// A fault of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
@@ -47,7 +50,7 @@ pub fn plan(seed: u64) -> Vec<Planned> {
     while at_ms < end_ms {
         let until_ms = (at_ms + rng.random_range(FAULT_MS)).min(end_ms);
         let fault = faults[rng.random_range(0..faults.len())];
-        let (dc, unit) = (rng.random_range(0..DATA_CENTERS.len()), rng.random_range(1..=3));
+        let (dc, unit) = (rng.random_range(0..DATA_CENTERS.len()), rng.random_range(1..=UNITS));
         planned.push(Planned { fault, dc, unit, from_ms: at_ms, until_ms });
         at_ms += rng.random_range(APART_MS);
     }
@@ -98,7 +101,7 @@ pub async fn run(bench: &mut Bench, planned: &[Planned]) -> Result<Finding, Case
     bench.ground.lab.heal();
     bench.settle(&mut result).await?;
     let run = load.run().to_owned();
-    load.stop().await?;
+    result.transactions = load.stop().await?.1.total.acknowledged;
     bench.judge(&mut result, Some((&run, began_at))).await?;
     Ok(result)
 }
@@ -113,7 +116,7 @@ async fn target(bench: &Bench, planned: &Planned) -> Target {
         Err(_) => None,
     };
     let leader = status.and_then(|status| DcId::new(status.leader).ok()).unwrap_or_else(|| dc.clone());
-    Target { dc, unit, leader }
+    Target { dc, units: vec![unit], leader }
 }
 
 #[cfg(test)]

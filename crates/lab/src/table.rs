@@ -21,12 +21,14 @@ pub struct Table {
 
 const HEAD: &str = "# The fault matrix
 Written by `make chaos`; do not edit. Three data centers as networks of their own (2 ms there and back within a region, 12 ms across),
-with the control plane in all three, three units with durability `zero`, and payments all the time except *idle*. A fault lasts 9 s.
-It happens in `chengdu-1`, home of `unit-1`, or where the control server that decides is. *Mid-move*: that unit is moving away;
-*mid-failover*: the primary of `unit-2` was killed just before; *mid-rebuild*: a replica of `unit-1` is being made anew.
+with the control plane in all three, four units with durability `zero`, three of the bank and one (`unit-4`) of lists, and payments
+and transactions over lists all the time except *idle*. A fault lasts 9 s. It happens in `chengdu-1`, home of `unit-1` and `unit-4`,
+or where the control server that decides is. *Mid-move*: these units are moving away; *mid-failover*: the primaries of `unit-2` and
+`unit-4` were killed just before; *mid-rebuild*: replicas of `unit-1` and `unit-4` are being made anew.
 
-A cell says **ok** if afterwards every acknowledged payment was in the books once, no rule of `dujiang verify` was broken, no unit
-was seen with two primaries at any time (looked at every 20 ms, without the network), and everything was whole again within 120 s.
+A cell says **ok** if afterwards every acknowledged payment was in the books once, no rule of `dujiang verify` was broken - what
+clients saw of the lists fits one serial order that agrees with time among them (0018) -, no unit was seen with two primaries at any
+time (looked at every 20 ms, without the network), and everything was whole again within 120 s.
 Then the longest time any unit went without an acknowledged payment, measured at the customers. A dash: not run.
 
 ";

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use crate::journal::{Journal, JournalError};
 use crate::load::{Load, LoadError, Mix, Options as LoadOptions, Patience};
-use crate::platform::{Platform, PlatformError};
+use crate::platform::{BANK, LISTS, Platform, PlatformError};
 use crate::processes::{self, Kind, Process};
 use crate::status::{Control, Goal, Status, StatusError};
 use crate::verify::{self, Report, UnitSource, VerifyError};
@@ -125,10 +125,18 @@ impl Cluster {
         open.map_err(ClusterError::io("open the folder"))?;
         let data = folder.path().join("data");
         let reaper = reaper(&programs, &data).map_err(ClusterError::io("start the reaper"))?;
-        let text = manifest(&nets);
+        let text = manifest(&nets, None);
         let cluster = Self { folder: Some(folder), data, nets, programs, reaper, _turn: turn };
         fs::write(cluster.manifest(), text).map_err(ClusterError::io("write the manifest"))?;
         Ok(cluster)
+    }
+
+    /// Adds the application of lists to the manifest, with one unit, at home in the first data center; its instances
+    /// get these arguments. Before it is brought up.
+    pub fn with_lists(self, args: &[&str]) -> Result<Self, ClusterError> {
+        let text = manifest(&self.nets, Some(args));
+        fs::write(self.manifest(), text).map_err(ClusterError::io("write the manifest"))?;
+        Ok(self)
     }
 
     /// A platform that is up, with every replica in its sync set.
@@ -231,11 +239,26 @@ impl Cluster {
         Ok(Platform::open(&self.data)?)
     }
 
-    /// Starts a load that goes on until it is stopped.
+    /// Starts a load of the bank that goes on until it is stopped.
     pub async fn load(&self, rate: u32, mix: Mix, seed: u64) -> Result<Load, ClusterError> {
+        Ok(Load::start(self.load_options(BANK, rate, mix, seed)?).await?)
+    }
+
+    /// Starts a load of the lists that goes on until it is stopped, and then reads every list.
+    pub fn load_lists(&self, rate: u32, seed: u64) -> Result<Load, ClusterError> {
+        Ok(Load::of_lists(&self.load_options(LISTS, rate, Mix::default(), seed)?)?)
+    }
+
+    fn load_options(
+        &self,
+        application: &str,
+        rate: u32,
+        mix: Mix,
+        seed: u64,
+    ) -> Result<LoadOptions, ClusterError> {
         let platform = self.platform()?;
-        let options = LoadOptions {
-            units: platform.unit_slots(),
+        Ok(LoadOptions {
+            units: platform.unit_slots(application),
             gateways: platform.gateways,
             rate,
             duration: None,
@@ -244,8 +267,7 @@ impl Cluster {
             seed,
             journal: self.journal(),
             patience: Patience::default(),
-        };
-        Ok(Load::start(options).await?)
+        })
     }
 
     /// Checks the books against the journal, which covers the whole life of the platform.
@@ -298,8 +320,9 @@ fn reaper(programs: &Path, data: &Path) -> io::Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
-/// Three data centers, three units; the same ports in every network.
-fn manifest(nets: &Nets) -> String {
+/// Three data centers, three units of the bank; the same ports in every network. With arguments for their instances also
+/// the lists, and a unit of theirs.
+fn manifest(nets: &Nets, lists: Option<&[&str]>) -> String {
     use std::fmt::Write as _;
     let prefix = &nets.prefix;
     let mut text = format!("platform: test-{}\n", prefix.replace('.', "-"));
@@ -333,17 +356,32 @@ fn manifest(nets: &Nets) -> String {
       - {{ prefix: /v1/messages/, key: {{ in: segment, form: account }} }}
       - {{ prefix: /, key: {{ in: none }} }}
     dns: {{ zone: bank.example, names: [www], port: 5300, ttl_s: 2 }}
-units:
 "
     );
-    for (number, (home, slots)) in
-        DATA_CENTERS.iter().zip(["0-5460", "5461-10922", "10923-16383"]).enumerate()
-    {
+    if let Some(args) = lists {
+        let _ = write!(
+            text,
+            "  - name: lists
+    program: dujiang-lists
+    args: {args:?}
+    data_centers: [{all}]
+    instances: 1
+    port: 9100
+    routes:
+      - {{ prefix: /v1/lists/, key: {{ in: segment, form: hash }} }}
+"
+        );
+    }
+    text.push_str("units:\n");
+    let slots = ["0-5460", "5461-10922", "10923-16383"];
+    let bank = DATA_CENTERS.iter().zip(slots).map(|(home, slots)| (BANK, *home, slots));
+    let lists = lists.map(|_| (LISTS, DATA_CENTERS[0], "0-16383"));
+    for (number, (application, home, slots)) in bank.chain(lists).enumerate() {
         let port = usize::from(DATABASE_PORT) + number;
         let _ = write!(
             text,
             "  - name: unit-{}
-    application: bank
+    application: {application}
     home: {home}
     replicas: [{all}]
     slots: [{slots}]
@@ -394,7 +432,8 @@ fn build() -> Result<PathBuf, String> {
     let profile = profile.ok_or("the test lies in no target folder")?;
     let target = profile.parent().ok_or("the test lies in no target folder")?;
     let mut command = process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "-p", "dujiang-cli", "-p", "dujiang-bank", "--target-dir"]).arg(target);
+    let packages = ["-p", "dujiang-cli", "-p", "dujiang-bank", "-p", "dujiang-lists"];
+    command.args(["build", "--quiet"]).args(packages).arg("--target-dir").arg(target);
     if profile.ends_with("release") {
         command.arg("--release");
     }

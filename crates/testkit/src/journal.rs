@@ -119,6 +119,9 @@ pub struct Receipt {
     /// True if the answer repeats the outcome of an earlier attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// The lists read, in the order of asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Vec<Vec<u64>>>,
 }
 
 /// Why a journal cannot be written or read.
@@ -204,6 +207,10 @@ pub struct Operation {
     pub unit: UnitId,
     /// Attempts sent.
     pub attempts: u32,
+    /// When the first attempt was sent, in microseconds of its load's clock.
+    pub first_sent_us: u64,
+    /// From when to when the attempt that was acknowledged took, likewise.
+    pub acknowledged_us: Option<(u64, u64)>,
     /// Attempts that may have been executed for all we know.
     open: u32,
     acknowledged: Option<Receipt>,
@@ -215,14 +222,27 @@ pub struct Operation {
 }
 
 impl Operation {
-    fn new(request: Request, unit: UnitId) -> Self {
-        let why = "no outcome was written down".to_owned();
-        Self { request, unit, attempts: 0, open: 0, acknowledged: None, refused: None, passed: None, why }
+    fn new(request: Request, unit: UnitId, first_sent_us: u64) -> Self {
+        Self {
+            request,
+            unit,
+            attempts: 0,
+            first_sent_us,
+            acknowledged_us: None,
+            open: 0,
+            acknowledged: None,
+            refused: None,
+            passed: None,
+            why: "no outcome was written down".to_owned(),
+        }
     }
 
-    fn ended(&mut self, outcome: Outcome) {
+    fn ended(&mut self, outcome: Outcome, times_us: (u64, u64)) {
         match outcome {
-            Outcome::Acknowledged(receipt) => self.acknowledged = Some(receipt),
+            Outcome::Acknowledged(receipt) => {
+                self.acknowledged = Some(receipt);
+                self.acknowledged_us = Some(times_us);
+            }
             Outcome::Refused { code } if is_transient(code) => {
                 self.open = self.open.saturating_sub(1);
                 self.passed = Some(code);
@@ -230,6 +250,11 @@ impl Operation {
             Outcome::Refused { code } => self.refused = Some(code),
             Outcome::Unknown { why } => self.why = why,
         }
+    }
+
+    /// True if it was not acknowledged and an attempt may have been executed all the same, now or later.
+    pub fn may_have_happened(&self) -> bool {
+        self.acknowledged.is_none() && self.open > u32::from(self.refused.is_some())
     }
 
     /// What is known of the operation after all its attempts.
@@ -294,13 +319,13 @@ impl Journal {
                 let operation = self
                     .operations
                     .entry(sent.key)
-                    .or_insert_with(|| Operation::new(sent.request, sent.unit));
+                    .or_insert_with(|| Operation::new(sent.request, sent.unit, sent.at_us));
                 operation.attempts += 1;
                 operation.open += 1;
             }
             Line::Ended(ended) => {
                 if let Some(operation) = self.operations.get_mut(&ended.key) {
-                    operation.ended(ended.outcome);
+                    operation.ended(ended.outcome, (ended.sent_us, ended.at_us));
                 }
             }
         }

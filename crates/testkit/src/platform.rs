@@ -13,6 +13,10 @@ use sha2::Sha256;
 
 use crate::load::{Gateway, UnitSlots};
 
+/// The application whose books are checked.
+pub const BANK: &str = "bank";
+/// The application of transactions over lists, on platforms that have it.
+pub const LISTS: &str = "lists";
 /// Role that may read every table.
 pub const ROLE_OPERATOR: &str = "dujiang";
 
@@ -138,10 +142,14 @@ impl Platform {
         &self.data
     }
 
-    /// Units with their slots, as the load client takes them.
-    pub fn unit_slots(&self) -> Vec<UnitSlots> {
-        self.units
-            .iter()
+    /// Units of an application.
+    pub fn units_of(&self, application: &str) -> impl Iterator<Item = (&UnitId, &UnitPlaces)> {
+        self.units.iter().filter(move |(_, places)| places.application.as_str() == application)
+    }
+
+    /// Units of an application with their slots, as the load client takes them.
+    pub fn unit_slots(&self, application: &str) -> Vec<UnitSlots> {
+        self.units_of(application)
             .map(|(unit, places)| UnitSlots { unit: unit.clone(), slots: places.slots.clone() })
             .collect()
     }
@@ -198,6 +206,7 @@ mod tests {
         fs::write(dir.path().join("secret"), "s3cret\n").unwrap();
         let platform = Platform::open(dir.path()).unwrap();
         assert_eq!(platform.gateways.len(), 2);
+        assert_eq!((platform.unit_slots(BANK).len(), platform.unit_slots(LISTS).len()), (1, 0));
         let unit = UnitId::new("unit-1").unwrap();
         assert_eq!(platform.units[&unit].replicas.len(), 2);
         assert_eq!(platform.units[&unit].replicas[&DcId::new("guiyang-1").unwrap()].host, "127.0.13.1");

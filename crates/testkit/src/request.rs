@@ -1,4 +1,4 @@
-//! What a customer can ask of the bank, as it goes over HTTP.
+//! What a client can ask of the bank and of the lists, as it goes over HTTP.
 
 use dujiang_routing::{AccountNumber, slot_of};
 use dujiang_types::{Currency, Money, Slot};
@@ -6,7 +6,25 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A request to the bank.
+/// One thing a transaction over lists does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Step {
+    /// Appends an element to a list.
+    Append {
+        /// The list.
+        list: u64,
+        /// The element.
+        element: u64,
+    },
+    /// Reads a list.
+    Read {
+        /// The list.
+        list: u64,
+    },
+}
+
+/// A request to an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Request {
@@ -54,6 +72,20 @@ pub enum Request {
         /// Account number.
         account: String,
     },
+    /// Appends to lists and reads them, in one transaction.
+    Transact {
+        /// Whose lists, the routing key.
+        owner: String,
+        /// In this order.
+        steps: Vec<Step>,
+    },
+    /// Reads lists, in one snapshot.
+    ReadLists {
+        /// Whose lists, the routing key.
+        owner: String,
+        /// Which.
+        lists: Vec<u64>,
+    },
 }
 
 impl Request {
@@ -61,7 +93,7 @@ impl Request {
     pub fn method(&self) -> Method {
         match self {
             Self::OpenCustomer { .. } => Method::PUT,
-            Self::Balance { .. } => Method::GET,
+            Self::Balance { .. } | Self::ReadLists { .. } => Method::GET,
             _ => Method::POST,
         }
     }
@@ -77,6 +109,11 @@ impl Request {
                 format!("/v1/accounts/{account}/postings/{posting}/reversal")
             }
             Self::Balance { account } => format!("/v1/accounts/{account}"),
+            Self::Transact { owner, .. } => format!("/v1/lists/{owner}/transactions"),
+            Self::ReadLists { owner, lists } => {
+                let numbers: Vec<_> = lists.iter().map(u64::to_string).collect();
+                format!("/v1/lists/{owner}?of={}", numbers.join(","))
+            }
         }
     }
 
@@ -89,13 +126,14 @@ impl Request {
             }
             Self::Deposit { amount, .. } => Some(json!({ "amount": amount })),
             Self::Transfer { to, amount, .. } => Some(json!({ "to": to, "amount": amount })),
-            Self::Reversal { .. } | Self::Balance { .. } => None,
+            Self::Transact { steps, .. } => Some(json!({ "steps": steps })),
+            Self::Reversal { .. } | Self::Balance { .. } | Self::ReadLists { .. } => None,
         }
     }
 
     /// True if it changes something, and so carries an idempotency key.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Self::Balance { .. })
+        !matches!(self, Self::Balance { .. } | Self::ReadLists { .. })
     }
 
     /// True if money moves: what is meant by a payment.
@@ -103,12 +141,24 @@ impl Request {
         matches!(self, Self::Deposit { .. } | Self::Transfer { .. } | Self::Reversal { .. })
     }
 
+    /// How many lists it reads; `None` if it has nothing to do with lists.
+    pub fn reads(&self) -> Option<usize> {
+        match self {
+            Self::Transact { steps, .. } => {
+                Some(steps.iter().filter(|step| matches!(step, Step::Read { .. })).count())
+            }
+            Self::ReadLists { lists, .. } => Some(lists.len()),
+            _ => None,
+        }
+    }
+
     /// Slot it is routed by; `None` if the account number in it is not one.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Self::OpenCustomer { customer, .. } | Self::OpenAccount { customer, .. } => {
-                Some(slot_of(customer.as_bytes()))
-            }
+            Self::OpenCustomer { customer: key, .. }
+            | Self::OpenAccount { customer: key, .. }
+            | Self::Transact { owner: key, .. }
+            | Self::ReadLists { owner: key, .. } => Some(slot_of(key.as_bytes())),
             Self::Deposit { account, .. }
             | Self::Transfer { from: account, .. }
             | Self::Reversal { account, .. }

@@ -161,10 +161,42 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// An error with all its causes in one line, for a log or a person. Causes that the error names already are not repeated.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        #[derive(Debug)]
+        struct Link(&'static str, Option<Box<Link>>);
+        impl fmt::Display for Link {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Link {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.1.as_deref().map(|cause| cause as &dyn std::error::Error)
+            }
+        }
+        let refused = Link("connection refused", None);
+        let said = Link("cannot connect: connection refused", Some(Box::new(refused)));
+        let error = Link("cannot read the books", Some(Box::new(said)));
+        assert_eq!(chain(&error), "cannot read the books: cannot connect: connection refused");
+    }
 
     #[test]
     fn codes_are_distinct_and_carry_an_error_status() {

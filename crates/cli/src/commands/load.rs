@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dujiang_testkit::load::{Load, Mix, Options, Patience, Summary, UnitSummary};
-use dujiang_testkit::platform::Platform;
+use dujiang_testkit::platform::{BANK, LISTS, Platform};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -18,14 +18,17 @@ const THREADS: usize = 1;
 /// Between two lines of progress.
 const SAY_EVERY: Duration = Duration::from_millis(500);
 
-/// Load the bank with payments, and write down every attempt
+/// Load the bank with payments, or lists with transactions, and write down every attempt
 ///
 /// Opens customers and accounts of its own, spread over all units, and sends operations at a constant rate whether
-/// or not earlier ones were answered. `dujiang verify` compares the journal with the books.
+/// or not earlier ones were answered. `dujiang verify` compares the journal with the books. With `--lists` it appends to
+/// lists and reads them instead, which takes the application `dujiang-lists` on the platform; `dujiang verify` then checks
+/// that what clients saw fits one order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dujiang load --rate 300 --duration 60s --journal load.jsonl
-  dujiang load --mix within=100 --duration 10s -o json")]
+  dujiang load --mix within=100 --duration 10s -o json
+  dujiang load --lists --rate 20 --duration 60s")]
 pub struct Args {
     /// Operations started per second
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -33,6 +36,9 @@ pub struct Args {
     /// How long, e.g. 30s or 5m [default: until Ctrl-C]
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Append to lists and read them, instead of payments
+    #[arg(long, conflicts_with_all = ["accounts", "mix"])]
+    lists: bool,
     /// Accounts to open, over all units together
     #[arg(long, default_value_t = 300)]
     accounts: u32,
@@ -57,8 +63,14 @@ pub const JOURNAL: &str = "load.jsonl";
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let platform = Platform::open(context.data()).map_err(|e| no_platform(&e))?;
+    let application = if args.lists { LISTS } else { BANK };
+    let units = platform.unit_slots(application);
+    if units.is_empty() {
+        let failure = Failure::usage(format!("no unit of this platform is of the application {application}"));
+        return Err(failure.hint("`dujiang get units` says which application each unit is of"));
+    }
     let options = Options {
-        units: platform.unit_slots(),
+        units,
         gateways: platform.gateways,
         rate: args.rate,
         duration: args.duration,
@@ -69,7 +81,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         patience: Patience::default(),
     };
     let journal = options.journal.clone();
-    let summary = context.block_on_threads(THREADS, drive(options))?;
+    let summary = context.block_on_threads(THREADS, drive(options, args.lists))?;
     match args.output {
         Format::Json => output::json(&summary),
         Format::Table => {
@@ -85,11 +97,15 @@ pub fn no_platform(error: &dyn std::error::Error) -> Failure {
         .hint("start one with `dujiang up -f MANIFEST`, or name another folder with --data DIR")
 }
 
-async fn drive(options: Options) -> Result<Summary, Failure> {
+async fn drive(options: Options, lists: bool) -> Result<Summary, Failure> {
     let failed = |e| Failure::because("the load failed", &e);
     let progress = Progress::new();
-    progress.say("opening accounts");
-    let load = Load::start(options).await.map_err(failed)?;
+    let load = if lists {
+        Load::of_lists(&options).map_err(failed)?
+    } else {
+        progress.say("opening accounts");
+        Load::start(options).await.map_err(failed)?
+    };
     while !load.is_finished() {
         tokio::select! {
             () = tokio::time::sleep(SAY_EVERY) => {}

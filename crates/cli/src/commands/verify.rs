@@ -15,11 +15,13 @@ use crate::output::{self, Format, Paint};
 use crate::progress::Progress;
 use crate::table::{Cell, Table, Tone};
 
-/// Prove that no money was lost, doubled or invented
+/// Prove that no money was lost, doubled or invented, and that clients saw one order of things
 ///
 /// Reads the books of every unit, waits until no transfer is under way between units, and compares them with the
 /// journal of `dujiang load`: every acknowledged operation is there exactly once, no refused one, each unknown one
-/// at most once. Without a journal only the books themselves are checked. Exits with 1 if a rule is broken.
+/// at most once. Without a journal only the books themselves are checked. If the journal has transactions over lists
+/// (`dujiang load --lists`), what clients saw of them must fit one serial order that agrees with time. Exits with 1 if a
+/// rule is broken.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dujiang verify --journal load.jsonl
@@ -106,6 +108,19 @@ pub fn print(report: &Report) -> Result<(), Failure> {
                 format!("{} acknowledged were lost, as manifests say: `dujiang unit losses`", journal.lost);
             output::line(paint.yellow(lost))?;
         }
+    }
+    if let Some(lists) = &report.lists {
+        let unknown = lists.unknown_done + lists.unknown_unseen;
+        output::line(format_args!(
+            "lists: {} histories; {} transactions acknowledged, {} refused, {unknown} unknown of which {} were done; {} elements \
+             read, {} acknowledged ones never read",
+            lists.histories,
+            lists.acknowledged,
+            lists.refused,
+            lists.unknown_done,
+            lists.elements,
+            lists.unread
+        ))?;
     }
     if report.is_clean() {
         let settled = rounded(report.settled_s);

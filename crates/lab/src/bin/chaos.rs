@@ -13,8 +13,10 @@ use dujiang_lab::case::{Bench, CaseError, Extras, Finding, Moment};
 use dujiang_lab::fault::Fault;
 use dujiang_lab::nets::Lab;
 use dujiang_lab::table::Table;
+use dujiang_lab::tally::{self, SEQUENCES_PER_PLATFORM, Tally};
 use dujiang_lab::{enter, sequence};
 use dujiang_testkit::load::Mix;
+use dujiang_types::error::chain;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -24,6 +26,7 @@ use tokio::time::Instant;
   make chaos                                       the whole matrix, into docs/fault-matrix.md
   make chaos ARGS='--fault partition --moment load'
   make chaos ARGS='--seed 1 --sequences 100'       random sequences of 30 s, one after the other
+  make chaos ARGS='--seed 1 --sequences 100 --continue'   what an interrupted run has left to do
   make chaos ARGS='--weather-min 20'               200 ms jitter and 1 % loss: nothing may fail over")]
 struct Args {
     /// Only faults whose name contains this; may be repeated
@@ -44,10 +47,13 @@ struct Args {
     /// Run so many random sequences instead of the matrix
     #[arg(long)]
     sequences: Option<u64>,
+    /// Run only those sequences that have not been run yet on this commit
+    #[arg(long = "continue", requires = "sequences")]
+    go_on: bool,
     /// Run so many minutes of 200 ms jitter and 1 % loss instead of the matrix
     #[arg(long)]
     weather_min: Option<u64>,
-    /// Keep logs of what went wrong here
+    /// Keep results of sequences, and logs of what went wrong, here
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
 }
@@ -62,11 +68,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let mut cause: Option<&dyn Error> = Some(&*error);
-            while let Some(error) = cause {
-                eprintln!("error: {error}");
-                cause = error.source();
-            }
+            eprintln!("error: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -112,44 +114,61 @@ async fn matrix(lab: &Lab, args: &Args) -> Result<bool, Box<dyn Error>> {
             println!("{} {fault}, {moment}: {}", Timestamp::now(), told(&finding));
             if !finding.wrong.is_empty() {
                 lab.heal();
-                keep(bench.as_ref(), &args.keep, &format!("{fault:?}-{moment:?}"));
+                keep(bench.as_ref().map(|(_, bench)| bench), &args.keep, &format!("{fault:?}-{moment:?}"));
                 // What comes after would be blamed for it.
                 bench = None;
             }
             table.cells.insert((fault, moment), finding);
-            fs::write(&args.out, table.page())?;
+            fs::write(&args.out, tally::page_with_matrix(&read_page(&args.out), &table.page()))?;
         }
     }
     Ok(table.cells.values().all(|cell| cell.wrong.is_empty()))
 }
 
-/// Random sequences; true if nothing was wrong.
+/// Random sequences; true if nothing was wrong in those run now and before.
 async fn sequences(lab: &Lab, args: &Args, count: u64) -> Result<bool, Box<dyn Error>> {
     let end = Instant::now() + Duration::from_secs(args.minutes.min(100_000) * 60);
-    let mut bench: Option<(Extras, Bench)> = None;
-    let (mut ran, mut wrong) = (0, Vec::new());
-    for seed in args.seed..args.seed.saturating_add(count) {
+    let mut tally = Tally::open(&args.keep.join("sequences.jsonl"), &commit(), &machine(), args.go_on)?;
+    let seeds = args.seed..args.seed.saturating_add(count);
+    let left: Vec<u64> = seeds.filter(|seed| !tally.has(*seed)).collect();
+    println!("{} sequences of 30 s to run, {} have been run", left.len(), tally.ran().len());
+    let mut bench: Option<Bench> = None;
+    // Sequences the platform has been through.
+    let mut age = 0;
+    for (number, seed) in (1..).zip(&left) {
         if Instant::now() > end {
             break;
         }
-        if bench.is_none() {
-            bench = Some((Extras::default(), Bench::set_up(lab, Extras::default(), seed).await?));
+        if age == SEQUENCES_PER_PLATFORM {
+            drop(bench.take());
         }
-        let Some((_, ready)) = &mut bench else { continue };
-        let planned = sequence::plan(seed);
+        if bench.is_none() {
+            bench = Some(Bench::set_up(lab, Extras::default(), *seed).await?);
+            age = 0;
+        }
+        let Some(ready) = &mut bench else { continue };
+        age += 1;
+        let planned = sequence::plan(*seed);
         let finding = sequence::run(ready, &planned).await.unwrap_or_else(failed);
-        ran += 1;
-        println!("{} seed {seed}, {} faults: {}", Timestamp::now(), planned.len(), told(&finding));
-        if !finding.wrong.is_empty() {
+        let (faults, of) = (planned.len(), left.len());
+        println!("{} {number}/{of}: seed {seed}, {faults} faults: {}", Timestamp::now(), told(&finding));
+        let wrong = !finding.wrong.is_empty();
+        if wrong {
             print!("{}", sequence::describe(&planned));
-            wrong.push(seed);
             lab.heal();
-            keep(bench.as_ref(), &args.keep, &format!("seed-{seed}"));
+            keep(Some(ready), &args.keep, &format!("seed-{seed}"));
+            // What comes after would be blamed for it.
             bench = None;
         }
+        tally.add(*seed, faults, finding)?;
+        fs::write(&args.out, tally::page_with_sequences(&read_page(&args.out), &tally.section()))?;
     }
-    println!("{ran} sequences of 30 s run on commit {}, {} wrong {wrong:?}", commit(), wrong.len());
-    Ok(wrong.is_empty())
+    println!("{}", tally.summary());
+    Ok(tally.wrong().next().is_none())
+}
+
+fn read_page(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Bad weather; true if no unit changed its home or its epoch.
@@ -165,7 +184,7 @@ async fn weather(lab: &Lab, minutes: u64) -> Result<bool, Box<dyn Error>> {
             "{} minute {minute}: {} primaries seen so far, {} payments",
             Timestamp::now(),
             bench.observer.reigns().len(),
-            load.progress().acknowledged()
+            load.acknowledged()
         );
     }
     lab.heal();
@@ -173,7 +192,7 @@ async fn weather(lab: &Lab, minutes: u64) -> Result<bool, Box<dyn Error>> {
     bench.settle(&mut finding).await?;
     let after = bench.ground.cluster.control()?.status().await?;
     let run = load.run().to_owned();
-    let summary = load.stop().await?;
+    let (summary, _) = load.stop().await?;
     bench.judge(&mut finding, Some((&run, began))).await?;
     let mut failovers = 0;
     for (unit, view) in &before.units {
@@ -194,8 +213,7 @@ async fn weather(lab: &Lab, minutes: u64) -> Result<bool, Box<dyn Error>> {
 
 #[expect(clippy::needless_pass_by_value, reason = "what a result's failure is mapped with")]
 fn failed(error: CaseError) -> Finding {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    Finding { wrong: vec![format!("could not be carried out: {error}{cause}")], ..Finding::default() }
+    Finding { wrong: vec![format!("could not be carried out: {}", chain(&error))], ..Finding::default() }
 }
 
 fn told(finding: &Finding) -> String {
@@ -205,12 +223,15 @@ fn told(finding: &Finding) -> String {
     let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} s"));
     let (outage, whole) = (seconds(finding.outage_s), seconds(finding.whole_s));
     let word = if finding.wrong.is_empty() { "ok".to_owned() } else { format!("WRONG {:?}", finding.wrong) };
-    format!("{word}; longest outage {outage}, whole after {whole}, {} acknowledged", finding.acknowledged)
+    format!(
+        "{word}; longest outage {outage}, whole after {whole}, {} payments and {} transactions acknowledged",
+        finding.acknowledged, finding.transactions
+    )
 }
 
 /// Copies logs and journal of a platform that went wrong.
-fn keep(bench: Option<&(Extras, Bench)>, folder: &Path, name: &str) {
-    let Some((_, bench)) = bench else { return };
+fn keep(bench: Option<&Bench>, folder: &Path, name: &str) {
+    let Some(bench) = bench else { return };
     let to = folder.join(name);
     let data = bench.ground.cluster.data();
     let script = "mkdir -p \"$1\" && cd \"$0\" && cp -a --parents log dc/*/log dc/*/units/*/log ../journal.jsonl \"$1\" 2>/dev/null; \

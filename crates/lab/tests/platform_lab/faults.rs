@@ -27,6 +27,7 @@ fn networks_and_databases_fail_and_no_money_is_lost() {
                 "{fault}, {moment}: {finding:#?}"
             );
             assert!(finding.acknowledged > 50, "{fault}, {moment}: {finding:#?}");
+            assert!(finding.transactions > 20, "{fault}, {moment}: {finding:#?}");
         }
     });
 }

@@ -8,6 +8,7 @@ use dujiang_lab::observer::Observer;
 use dujiang_testkit::cluster::PATIENCE;
 use dujiang_testkit::journal::{self, Line, Outcome};
 use dujiang_testkit::load::{Load, Mix, Options, Patience};
+use dujiang_testkit::platform::BANK;
 use dujiang_types::{DcId, UnitId};
 use jiff::Timestamp;
 
@@ -35,7 +36,7 @@ fn an_isolated_primary_has_stopped_before_the_next_one_begins() {
         let journal = cluster.data().with_file_name("inside.jsonl");
         let options = Options {
             gateways: known.gateways.iter().filter(|gateway| gateway.dc == home).cloned().collect(),
-            units: known.unit_slots().into_iter().filter(|slots| slots.unit == unit).collect(),
+            units: known.unit_slots(BANK).into_iter().filter(|slots| slots.unit == unit).collect(),
             rate: RATE,
             duration: None,
             accounts: 20,

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::journal::{Journal, JournalError};
 use crate::load::{Load, LoadError, Mix, Options as LoadOptions, Patience, Summary};
-use crate::platform::{Platform, PlatformError};
+use crate::platform::{BANK, Platform, PlatformError};
 use crate::status::{Control, Goal, Status, StatusError};
 use crate::verify::{self, Report as VerifyReport, UnitSource, VerifyError};
 
@@ -179,7 +179,7 @@ impl Ground {
         say("opening accounts");
         let load = Load::start(LoadOptions {
             gateways: platform.gateways.clone(),
-            units: platform.unit_slots(),
+            units: platform.unit_slots(BANK),
             rate: options.rate,
             duration: None,
             accounts: options.accounts,

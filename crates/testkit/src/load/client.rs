@@ -1,10 +1,11 @@
-//! A client of the bank that writes down all it does.
+//! A client that writes down all it does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dujiang_types::api::{HEADER_IDEMPOTENCY_KEY, HEADER_IDEMPOTENCY_REPLAYED};
+use dujiang_types::error::chain;
 use dujiang_types::{Code, DcId, Problem, UnitId};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -198,24 +199,14 @@ fn receipt(status: u16, replayed: bool, body: &[u8], request: &Request) -> Resul
         account: if matches!(request, Request::OpenAccount { .. }) { text("account") } else { None },
         in_transit: status == 202,
         replayed,
+        lists: request.reads().and_then(|_| serde_json::from_value(answer.get("lists")?.clone()).ok()),
     };
     let complete = match request {
         Request::OpenAccount { .. } => receipt.account.is_some(),
+        _ if request.reads().is_some() => receipt.lists.as_ref().map(Vec::len) == request.reads(),
         _ => !request.moves_money() || receipt.posting.is_some(),
     };
     if complete { Ok(receipt) } else { Err(format!("{status} without what was asked for: {answer}")) }
-}
-
-/// An error with all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

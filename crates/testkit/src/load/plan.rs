@@ -6,6 +6,7 @@ use dujiang_types::{Currency, Money};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::journal::Receipt;
 use crate::load::Mix;
 use crate::request::Request;
 
@@ -23,6 +24,20 @@ pub struct Planned {
     pub near: usize,
     /// True if a reversal may follow once this is acknowledged.
     pub reversible: bool,
+}
+
+/// What a load is made of.
+pub trait Plan: std::fmt::Debug + Send {
+    /// The next operation.
+    fn draw(&mut self) -> Planned;
+
+    /// Takes note of what was acknowledged.
+    fn acknowledged(&mut self, planned: Planned, receipt: Receipt);
+
+    /// Operations to be carried out one after the other once all others have ended.
+    fn last(&mut self) -> Vec<Planned> {
+        Vec::new()
+    }
 }
 
 /// Kinds of operations in a mix.
@@ -50,16 +65,39 @@ impl Planner {
         Self { rng: StdRng::seed_from_u64(seed), mix, accounts, reversible: VecDeque::new() }
     }
 
-    /// Remembers an acknowledged transfer, so that it can be reversed.
-    pub fn acknowledged(&mut self, account: String, posting: String) {
+    /// Remembers a transfer, so that it can be reversed.
+    fn remember(&mut self, account: String, posting: String) {
         if self.reversible.len() == REVERSIBLE_MAX {
             self.reversible.pop_front();
         }
         self.reversible.push_back((account, posting));
     }
 
-    /// The next operation.
-    pub fn draw(&mut self) -> Planned {
+    fn draw_kind(&mut self) -> Kind {
+        let mix = &self.mix;
+        let weights = [
+            (Kind::Across, mix.across),
+            (Kind::Deposit, mix.deposits),
+            (Kind::Reversal, mix.reversals),
+            (Kind::Read, mix.reads),
+        ];
+        let mut draw = self.rng.random_range(0..mix.total().max(1));
+        for (kind, weight) in weights {
+            if draw < weight {
+                return kind;
+            }
+            draw -= weight;
+        }
+        Kind::Within
+    }
+
+    fn amount(&mut self) -> Money {
+        Money::new(self.rng.random_range(1..=AMOUNT_MINOR_MAX), Currency::CNY)
+    }
+}
+
+impl Plan for Planner {
+    fn draw(&mut self) -> Planned {
         let unit = self.rng.random_range(0..self.accounts.len());
         let at = self.rng.random_range(0..self.accounts[unit].len());
         let account = self.accounts[unit][at].clone();
@@ -87,26 +125,12 @@ impl Planner {
         Planned { request, near: at, reversible: false }
     }
 
-    fn draw_kind(&mut self) -> Kind {
-        let mix = &self.mix;
-        let weights = [
-            (Kind::Across, mix.across),
-            (Kind::Deposit, mix.deposits),
-            (Kind::Reversal, mix.reversals),
-            (Kind::Read, mix.reads),
-        ];
-        let mut draw = self.rng.random_range(0..mix.total().max(1));
-        for (kind, weight) in weights {
-            if draw < weight {
-                return kind;
-            }
-            draw -= weight;
+    fn acknowledged(&mut self, planned: Planned, receipt: Receipt) {
+        if planned.reversible
+            && let (Request::Transfer { from, .. }, Some(posting)) = (planned.request, receipt.posting)
+        {
+            self.remember(from, posting);
         }
-        Kind::Within
-    }
-
-    fn amount(&mut self) -> Money {
-        Money::new(self.rng.random_range(1..=AMOUNT_MINOR_MAX), Currency::CNY)
     }
 }
 
@@ -148,7 +172,7 @@ mod tests {
     fn an_acknowledged_transfer_is_reversed_once() {
         let mix = Mix { within: 0, across: 0, deposits: 0, reversals: 1, reads: 0 };
         let mut plan = Planner::new(1, mix, accounts());
-        plan.acknowledged("00".into(), "p".into());
+        plan.remember("00".into(), "p".into());
         assert_eq!(plan.draw().request, Request::Reversal { account: "00".into(), posting: "p".into() });
         assert!(matches!(plan.draw().request, Request::Transfer { .. }));
     }

@@ -1,5 +1,6 @@
 //! The open loop.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use crate::journal::{JournalError, JournalWriter, Outcome};
-use crate::load::plan::{Planned, Planner};
+use crate::lists;
+use crate::load::plan::{Plan, Planned, Planner};
 use crate::load::{Client, LoadError, Options, Summary, prepare, summary};
-use crate::request::Request;
 
 /// Operations in flight at once. A unit that is held for five seconds under 300/s piles up some hundreds; this
 /// leaves room for all units held, and bounds memory and connections.
@@ -66,7 +67,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Load {
     run: String,
-    options: Options,
+    path: PathBuf,
     journal: Arc<JournalWriter>,
     progress: Arc<Progress>,
     stopping: Arc<AtomicBool>,
@@ -76,26 +77,20 @@ pub struct Load {
 impl Load {
     /// Opens customers and accounts, pays in, and begins to load.
     pub async fn start(options: Options) -> Result<Self, LoadError> {
-        if options.rate == 0 || options.mix.total() == 0 {
-            return Err(LoadError::Options(
-                "the rate and at least one weight of the mix must not be 0".to_owned(),
-            ));
+        if options.mix.total() == 0 {
+            return Err(LoadError::Options("at least one weight of the mix must not be 0".to_owned()));
         }
-        let run = Uuid::new_v4().simple().to_string()[..RUN_DIGITS].to_owned();
-        let journal = Arc::new(JournalWriter::open(&options.journal, &run, options.seed)?);
-        let gateways = options.gateways.clone();
-        let client = Client::new(gateways, options.units.clone(), Arc::clone(&journal), options.patience)?;
-        let accounts = prepare::accounts(&client, &options.units, &run, options.accounts).await?;
-        let progress = Arc::new(Progress::default());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let shared = Shared {
-            run: run.clone(),
-            client,
-            planner: Arc::new(Mutex::new(Planner::new(options.seed, options.mix, accounts))),
-            progress: Arc::clone(&progress),
-        };
-        let task = tokio::spawn(drive(shared, options.rate, options.duration, Arc::clone(&stopping)));
-        Ok(Self { run, options, journal, progress, stopping, task })
+        let begun = Begun::new(&options)?;
+        let accounts = prepare::accounts(&begun.client, &options.units, &begun.run, options.accounts).await?;
+        Ok(begun.drive(&options, Planner::new(options.seed, options.mix, accounts)))
+    }
+
+    /// Begins to append to lists of its own, one owner in each unit. Of the options, accounts and mix mean nothing.
+    pub fn of_lists(options: &Options) -> Result<Self, LoadError> {
+        let begun = Begun::new(options)?;
+        let owners = prepare::customers(&options.units, &begun.run, 1).concat();
+        let plan = lists::Planner::new(options.seed, owners);
+        Ok(begun.drive(options, plan))
     }
 
     /// Counters so far.
@@ -131,9 +126,42 @@ impl Load {
             Ok(outcome) => outcome?,
             Err(error) => return Err(LoadError::Options(format!("the load ended by itself: {error}"))),
         }
-        let mut summary = summary::of_run(&self.options.journal, &self.run)?;
+        let mut summary = summary::of_run(&self.path, &self.run)?;
         summary.not_started = self.progress.not_started();
         Ok(summary)
+    }
+}
+
+/// A load that has a name, a journal and a client.
+struct Begun {
+    run: String,
+    journal: Arc<JournalWriter>,
+    client: Client,
+}
+
+impl Begun {
+    fn new(options: &Options) -> Result<Self, LoadError> {
+        if options.rate == 0 {
+            return Err(LoadError::Options("the rate must not be 0".to_owned()));
+        }
+        let run = Uuid::new_v4().simple().to_string()[..RUN_DIGITS].to_owned();
+        let journal = Arc::new(JournalWriter::open(&options.journal, &run, options.seed)?);
+        let (gateways, units) = (options.gateways.clone(), options.units.clone());
+        let client = Client::new(gateways, units, Arc::clone(&journal), options.patience)?;
+        Ok(Self { run, journal, client })
+    }
+
+    fn drive(self, options: &Options, plan: impl Plan + 'static) -> Load {
+        let progress = Arc::new(Progress::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let shared = Shared {
+            run: self.run.clone(),
+            client: self.client,
+            plan: Arc::new(Mutex::new(plan)),
+            progress: Arc::clone(&progress),
+        };
+        let task = tokio::spawn(drive(shared, options.rate, options.duration, Arc::clone(&stopping)));
+        Load { run: self.run, path: options.journal.clone(), journal: self.journal, progress, stopping, task }
     }
 }
 
@@ -142,25 +170,21 @@ impl Load {
 struct Shared {
     run: String,
     client: Client,
-    planner: Arc<Mutex<Planner>>,
+    plan: Arc<Mutex<dyn Plan>>,
     progress: Arc<Progress>,
 }
 
 impl Shared {
-    fn plan(&self) -> Planned {
-        self.planner.lock().unwrap_or_else(PoisonError::into_inner).draw()
+    fn draw(&self) -> Planned {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner).draw()
     }
 
     async fn carry_out(self, number: u64, planned: Planned) -> Result<(), JournalError> {
         let key = format!("{}-{number}", self.run);
         let outcome = self.client.perform(&key, planned.near, &planned.request).await?;
         self.progress.count(&outcome);
-        if planned.reversible
-            && let (Outcome::Acknowledged(receipt), Request::Transfer { from, .. }) =
-                (outcome, planned.request)
-            && let Some(posting) = receipt.posting
-        {
-            self.planner.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(from, posting);
+        if let Outcome::Acknowledged(receipt) = outcome {
+            self.plan.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(planned, receipt);
         }
         Ok(())
     }
@@ -178,7 +202,9 @@ async fn drive(
     // A late timer starts what is due at once: the schedule does not slip.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let end = duration.map(|duration| Instant::now() + duration);
-    for number in 0_u64.. {
+    let mut next = 0;
+    loop {
+        let number = next;
         let now = ticks.tick().await;
         if stopping.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
             break;
@@ -187,8 +213,9 @@ async fn drive(
             shared.progress.not_started.fetch_add(1, Ordering::Relaxed);
             continue;
         };
+        next += 1;
         shared.progress.started.fetch_add(1, Ordering::Relaxed);
-        let planned = shared.plan();
+        let planned = shared.draw();
         let (task, failed, stopping) = (shared.clone(), Arc::clone(&failed), Arc::clone(&stopping));
         tokio::spawn(async move {
             if let Err(error) = task.carry_out(number, planned).await {
@@ -202,6 +229,13 @@ async fn drive(
     let everything = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
     // The semaphore is never closed, so this only waits until every operation has ended.
     let _all = room.acquire_many(everything).await;
-    let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-    failed.map_or(Ok(()), Err)
+    if let Some(failed) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(failed);
+    }
+    let last = shared.plan.lock().unwrap_or_else(PoisonError::into_inner).last();
+    for (number, planned) in (next..).zip(last) {
+        shared.progress.started.fetch_add(1, Ordering::Relaxed);
+        shared.clone().carry_out(number, planned).await?;
+    }
+    Ok(())
 }

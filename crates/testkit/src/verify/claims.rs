@@ -154,7 +154,7 @@ fn compare(all: &[Books], operation: &Operation, posting: &Posting) -> Result<()
             let has = posting.reverses.map(|id| id.to_string()).unwrap_or_default();
             differs("reversed posting", wants, &has)
         }
-        Request::OpenCustomer { .. } | Request::OpenAccount { .. } | Request::Balance { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 

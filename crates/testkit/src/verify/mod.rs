@@ -17,6 +17,7 @@ use dujiang_types::{DcId, UnitId};
 use serde::Serialize;
 
 use crate::journal::Journal;
+use crate::lists::{self, ListsReport};
 
 pub use books::{Account, Books, Entry, Message, Posting};
 pub use source::{Server, UnitSource};
@@ -64,6 +65,8 @@ pub enum Rule {
     Misplaced,
     /// One database of a unit takes writes.
     TwoPrimaries,
+    /// What clients saw of a unit's lists can have happened one after the other, in an order that agrees with time.
+    NotSerializable,
 }
 
 impl fmt::Display for Rule {
@@ -109,6 +112,9 @@ pub struct Report {
     /// The journal, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalReport>,
+    /// Transactions over lists in the journal, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListsReport>,
     /// How long it took until no message was under way, in seconds.
     pub settled_s: f64,
     /// All violations, also those beyond the ones listed.
@@ -232,10 +238,12 @@ pub async fn verify(
     }
     say("checking");
     let lost = sources.iter().flat_map(|source| source.lost.iter().map(String::as_str)).collect();
+    let lists = journal.and_then(|journal| lists::check(journal, &mut findings));
     let journal = check(&all, journal, &lost, options.whole_life, &mut findings);
     Ok(Report {
         units,
         journal,
+        lists,
         settled_s: settled.as_secs_f64(),
         violation_count: findings.count,
         violations: findings.listed,

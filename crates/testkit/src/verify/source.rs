@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, Config};
 
 use crate::losses;
-use crate::platform::{Platform, ROLE_OPERATOR};
+use crate::platform::{BANK, Platform, ROLE_OPERATOR};
 use crate::verify::{Findings, Rule, VerifyError};
 
 /// All databases are near; one that does not answer within this is treated as gone.
@@ -47,7 +47,7 @@ pub struct Server {
 }
 
 impl UnitSource {
-    /// All units of a platform.
+    /// All units of a platform that keep books.
     pub fn of_platform(platform: &Platform) -> Vec<Self> {
         let source = |(unit, places): (&UnitId, &crate::platform::UnitPlaces)| Self {
             unit: unit.clone(),
@@ -70,7 +70,7 @@ impl UnitSource {
                 })
                 .collect(),
         };
-        platform.units.iter().map(source).collect()
+        platform.units_of(BANK).map(source).collect()
     }
 
     /// Lets be missing what a manifest says was lost. Only after a promotion without proof, and never by itself: a

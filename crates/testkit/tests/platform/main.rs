@@ -7,6 +7,7 @@ mod drills;
 mod garbage;
 mod ha;
 mod lifecycle;
+mod lists;
 mod moves;
 mod names;
 mod ports;
