@@ -1,10 +1,10 @@
 //! How a command ends when it does not succeed: a sentence, what to do about it, and an exit code.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use dujiang_types::error::chain;
 use dujiang_types::{Code, Problem};
 use serde::{Deserialize, Serialize};
 
@@ -61,12 +61,7 @@ impl Failure {
 
     /// Something failed because of `error`, told with all its causes.
     pub fn because(what: impl Into<String>, error: &dyn Error) -> Self {
-        let mut message = what.into();
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            let _ = write!(message, ": {error}");
-            cause = error.source();
-        }
+        let message = format!("{}: {}", what.into(), chain(error));
         Self::failed(message)
     }
 

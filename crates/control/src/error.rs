@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dujiang_types::error::PROBLEM_MEDIA_TYPE;
+pub(crate) use dujiang_types::error::chain;
 use dujiang_types::{Code, Problem};
 
 /// Why the control plane could not start, or had to end.
@@ -116,10 +117,4 @@ impl IntoResponse for ApiError {
         }
         response
     }
-}
-
-/// An error with all its causes, for the one line it is logged in.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -80,13 +80,7 @@ impl PostgresError {
 
     /// The error with its causes, in one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        dujiang_types::error::chain(self)
     }
 }
 

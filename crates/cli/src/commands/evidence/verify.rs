@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dujiang_evidence::{Envelope, PublicKey, Report, chain, html};
+use dujiang_types::error;
 use serde::Serialize;
 
 use super::{all, trusted};
@@ -56,7 +57,7 @@ fn kept(context: &Context, keys: &[PublicKey]) -> Result<Checked, Failure> {
             valid: true,
             detail: "each is signed, and none is missing between them".to_owned(),
         },
-        Err(error) => Checked { what, valid: false, detail: in_full(&error) },
+        Err(error) => Checked { what, valid: false, detail: error::chain(&error) },
     })
 }
 
@@ -79,19 +80,6 @@ fn file(path: &Path, keys: &[PublicKey]) -> Result<Checked, Failure> {
         Ok(Report { id, platform, subject, conclusion, .. }) => {
             Checked { what, valid: true, detail: format!("{id} of {platform}: {subject}: {conclusion}") }
         }
-        Err(error) => Checked { what, valid: false, detail: in_full(&error) },
+        Err(error) => Checked { what, valid: false, detail: error::chain(&error) },
     })
-}
-
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Some errors say their cause already.
-        if !text.contains(&cause.to_string()) {
-            text = format!("{text}: {cause}");
-        }
-        source = cause.source();
-    }
-    text
 }
