@@ -71,15 +71,16 @@ impl Instance {
         let clients = (0..CLIENTS).map(|client| async move {
             let mut history = Vec::new();
             for number in 0..EACH {
-                let (list, element) = ((client + number) % 2, client * EACH + number);
+                let (list, other) = if (client + number) % 2 == 0 { (10, 11) } else { (11, 10) };
+                let element = client * EACH + number;
                 let began_us = now_us();
-                let steps = json!([{"do": "read", "list": 1 - list}, {"do": "append", "list": list, "element": element},
+                let steps = json!([{"do": "read", "list": other}, {"do": "append", "list": list, "element": element},
                     {"do": "read", "list": list}]);
                 let (status, answer) = self.transact(&element.to_string(), steps).await;
                 assert_eq!(status, 200, "{answer}");
                 let seen = |at: usize| serde_json::from_value(answer["lists"][at].clone()).unwrap();
                 let steps = vec![
-                    Step::Read { list: 1 - list, seen: Some(seen(0)) },
+                    Step::Read { list: other, seen: Some(seen(0)) },
                     Step::Append { list, element },
                     Step::Read { list, seen: Some(seen(1)) },
                 ];

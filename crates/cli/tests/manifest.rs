@@ -147,7 +147,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[5461-10922]", "[5400-10922]",
         "m.yaml:71:13: slots 5400-5460 belong to unit `unit-1` already; give every slot to exactly one unit"),
     ("[5461-10922]", "[5471-10922]",
-        "m.yaml:59:1: slots 5461-5470 belong to no unit: their customers could not be served; add `5461-5470` to the `slots` of a unit"),
+        "m.yaml:59:1: slots 5461-5470 belong to no unit of `bank`: their customers could not be served; add `5461-5470` to the `slots` of a unit"),
     ("[5461-10922]", "[5461-20000]",
         "m.yaml:71:13: `slots`: \"5461-20000\" is not a slot range; write first-last with 0 <= first <= last <= 16383"),
     ("[5461-10922]", "[10922-5461]",
@@ -252,6 +252,25 @@ fn what_is_no_manifest_at_all_is_said_in_one_sentence() {
     let programs = Programs { beside: "/".into(), path: Vec::new() };
     let missing = Manifest::read(Path::new("nowhere.yaml"), &programs).unwrap_err().to_string();
     assert!(missing.starts_with("nowhere.yaml:1:1: cannot read the file"), "{missing}");
+}
+
+#[test]
+fn every_application_has_slots_of_its_own() {
+    let lists = "  - { name: lists, program: dujiang-bank, data_centers: [chengdu-1, chengdu-2, guiyang-1], instances: 1, \
+                 port: 9100, routes: [{ prefix: /v1/lists/, key: { in: segment, form: hash } }] }\n\n# A unit is a slice";
+    let unit = |slots: &str| {
+        format!(
+            "  - {{ name: unit-4, application: lists, home: chengdu-1, replicas: [chengdu-1, chengdu-2], slots: [{slots}], \
+             durability: zero, port: 5404 }}\n"
+        )
+    };
+    let text = with("# A unit is a slice", lists);
+    assert_eq!(judge(&(text.clone() + &unit("0-16383"))), "");
+    let said = judge(&(text + &unit("0-16000")));
+    assert!(
+        said.contains("slots 16001-16383 belong to no unit of `lists`") && said.lines().count() == 1,
+        "{said}"
+    );
 }
 
 #[test]

@@ -119,7 +119,9 @@ impl<A: Application> Server<A> {
             .map_err(|source| StartError::Secret { path: options.secret.clone(), source })?;
         let identity = Identity::from_file(&options.identity)?;
         let dc = identity.name().dc().ok_or_else(|| StartError::Nowhere(identity.name().clone()))?;
-        let units = Units::open(&options.units, secret, Tls::new(&identity, dc)?, A::NAME)?;
+        // Databases admit who is named like their role.
+        let role = identity.name().within_role().unwrap_or(A::NAME);
+        let units = Units::open(&options.units, secret, Tls::new(&identity, dc)?, role, A::NAME)?;
         let address = options.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;

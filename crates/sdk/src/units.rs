@@ -20,7 +20,7 @@ pub struct UnitsFile {
     pub dc: DcId,
     /// Base URL of the local gateway, over which messages to other units go.
     pub gateway: String,
-    /// Every unit of the application.
+    /// Every unit that has a replica here, of any application.
     pub units: Vec<UnitEntry>,
 }
 
@@ -102,6 +102,7 @@ struct Inner {
     path: PathBuf,
     secret: Secret,
     tls: Tls,
+    role: String,
     application_name: String,
     table: RwLock<Arc<Table>>,
     // What the file was when it was last read; held while reading, so that one reload runs at a time.
@@ -124,13 +125,21 @@ struct Stamp {
 }
 
 impl Units {
-    /// Reads the file. `tls` is for the databases of this data center, `application_name` what they show for our
+    /// Reads the file. `tls` is for the databases of this data center, `role` the one it proves to them: units of other
+    /// applications, whose databases admit other roles, are left out. `application_name` is what databases show for our
     /// sessions.
-    pub fn open(path: &Path, secret: Secret, tls: Tls, application_name: &str) -> Result<Self, UnitsError> {
+    pub fn open(
+        path: &Path,
+        secret: Secret,
+        tls: Tls,
+        role: &str,
+        application_name: &str,
+    ) -> Result<Self, UnitsError> {
         let units = Self(Arc::new(Inner {
             path: path.to_owned(),
             secret,
             tls,
+            role: role.to_owned(),
             application_name: application_name.to_owned(),
             table: RwLock::default(),
             stamp: Mutex::default(),
@@ -150,8 +159,9 @@ impl Units {
             return Ok(());
         }
         let text = std::fs::read(&inner.path).map_err(unreadable)?;
-        let file: UnitsFile = serde_json::from_slice(&text)
+        let mut file: UnitsFile = serde_json::from_slice(&text)
             .map_err(|source| UnitsError::Malformed { path: inner.path.clone(), source })?;
+        file.units.retain(|entry| entry.role == inner.role);
         let before = self.table();
         let after = Arc::new(before.follow(file, |entry| self.unit_of(entry)));
         *inner.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&after);
@@ -271,10 +281,12 @@ mod tests {
         let secret = Secret::read(&secret).unwrap();
         let identity = TestAuthority::default().identity("dc/a/application/bank");
         let tls = Tls::new(&identity, &DcId::new("a").unwrap()).unwrap();
-        assert!(Units::open(&path, secret.clone(), tls.clone(), "test").is_err(), "no file yet");
+        assert!(Units::open(&path, secret.clone(), tls.clone(), "bank", "test").is_err(), "no file yet");
 
         write(&path, &[("unit-1", 1, "0-8191")]);
-        let units = Units::open(&path, secret, tls, "test").unwrap();
+        let other = Units::open(&path, secret.clone(), tls.clone(), "lists", "test").unwrap();
+        assert!(other.all().is_empty(), "what is another application's is not ours");
+        let units = Units::open(&path, secret, tls, "bank", "test").unwrap();
         let first = units.unit(&name("unit-1")).unwrap();
         assert!(first.owns(Slot::new(0).unwrap()) && !first.owns(Slot::new(8192).unwrap()));
 

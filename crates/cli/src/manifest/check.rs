@@ -282,12 +282,36 @@ fn replicas(unit: &UnitDraft, known: &Known<'_>, mistakes: &mut Mistakes) {
     }
 }
 
-/// Every slot belongs to exactly one unit.
+/// Every slot of an application belongs to exactly one unit; applications have slots of their own.
 fn slots(draft: &Draft, mistakes: &mut Mistakes) {
-    let mut owners: Vec<Option<&UnitId>> = vec![None; usize::from(SLOT_COUNT)];
-    let mut complete = !draft.units.is_empty();
+    let mut applications = BTreeMap::<&AppId, Vec<&UnitDraft>>::new();
+    let is_known = |name: &AppId| {
+        draft.applications.iter().filter_map(|app| app.name.as_ref()).any(|known| known.value == *name)
+    };
+    // A unit without a readable name, application or slots was named already; what it would own is not known.
+    let mut complete = true;
     for unit in &draft.units {
-        complete &= !unit.slots.is_empty();
+        complete &= unit.name.is_some() && !unit.slots.is_empty();
+        complete &= unit.application.as_ref().is_some_and(|application| is_known(&application.value));
+        if let Some(application) = &unit.application {
+            applications.entry(&application.value).or_default().push(unit);
+        }
+    }
+    for (application, units) in applications {
+        let owners = owners(&units, mistakes);
+        for (from, to) in gaps(&owners).into_iter().filter(|_| complete) {
+            let wrong = format!(
+                "slots {from}-{to} belong to no unit of `{application}`: their customers could not be served"
+            );
+            mistakes.add(draft.units_at, wrong, format!("add `{from}-{to}` to the `slots` of a unit"));
+        }
+    }
+}
+
+/// The first unit that names each slot; that there is a second one is a mistake.
+fn owners<'a>(units: &[&'a UnitDraft], mistakes: &mut Mistakes) -> Vec<Option<&'a UnitId>> {
+    let mut owners: Vec<Option<&UnitId>> = vec![None; usize::from(SLOT_COUNT)];
+    for unit in units {
         let Some(name) = &unit.name else { continue };
         for range in &unit.slots {
             let (first, last) = (range.value.first.get(), range.value.last.get());
@@ -304,14 +328,7 @@ fn slots(draft: &Draft, mistakes: &mut Mistakes) {
             }
         }
     }
-    // A unit without a readable name or slots was named already; what it would own is not known.
-    if !complete || draft.units.iter().any(|unit| unit.name.is_none()) {
-        return;
-    }
-    for (from, to) in gaps(&owners) {
-        let wrong = format!("slots {from}-{to} belong to no unit: their customers could not be served");
-        mistakes.add(draft.units_at, wrong, format!("add `{from}-{to}` to the `slots` of a unit"));
-    }
+    owners
 }
 
 fn gaps(owners: &[Option<&UnitId>]) -> Vec<(usize, usize)> {

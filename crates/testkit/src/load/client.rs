@@ -219,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_every_list_that_was_asked_for() {
+        let asked = Request::ReadLists { owner: "o".into(), lists: vec![1, 2] };
+        let Outcome::Acknowledged(receipt) = outcome_of(200, false, br#"{"lists":[[5],[]]}"#, &asked) else {
+            panic!("both lists are there")
+        };
+        assert_eq!(receipt.lists, Some(vec![vec![5], vec![]]));
+        for body in ["{}", r#"{"lists":[[5]]}"#, r#"{"lists":[["5"],[]]}"#] {
+            let outcome = outcome_of(200, false, body.as_bytes(), &asked);
+            assert!(matches!(outcome, Outcome::Unknown { .. }), "{body}");
+        }
+    }
+
+    #[test]
     fn only_what_is_certain_counts_as_acknowledged_or_refused() {
         let of = |status, body: &str| outcome_of(status, false, body.as_bytes(), &transfer());
         let problem = |code| serde_json::to_string(&Problem::new(code, "")).unwrap();
