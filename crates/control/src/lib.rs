@@ -57,6 +57,13 @@ pub struct Trust {
     pub store_authority: Arc<Authority>,
 }
 
+impl Trust {
+    /// The identity it shows to the members of its store: the same name, certified by the store's authority.
+    pub fn for_the_store(&self) -> Result<Identity, Error> {
+        Ok(Identity::of_authority(Arc::clone(&self.store_authority), self.identity.name(), &[])?)
+    }
+}
+
 /// How to run the control plane.
 #[derive(Debug)]
 pub struct Options {
@@ -78,7 +85,7 @@ pub struct Options {
 pub async fn serve(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
-    let store = dujiang_store::open(&options.store).await?;
+    let store = dujiang_store::open(&options.store, &options.trust.for_the_store()?).await?;
     let mut control =
         Control::start(store, options.name, options.listen, options.timing, options.signing, options.trust)
             .await?;

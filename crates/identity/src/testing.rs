@@ -29,6 +29,13 @@ impl TestAuthority {
         Self(Arc::new(made.expect("an authority can be made")))
     }
 
+    /// The same whose certificates hold for so long.
+    pub fn of_lifetime(lifetime_s: u64) -> Self {
+        let platform = PlatformId::new("test").expect("it is a name");
+        let made = Authority::make(&platform, "platform", Policy { lifetime_s });
+        Self(Arc::new(made.expect("an authority can be made")))
+    }
+
     /// The one kept in a folder, for tests of more than one process.
     pub fn kept_in(folder: &Path) -> Self {
         let platform = PlatformId::new("test").expect("it is a name");

@@ -45,7 +45,7 @@ pub enum Error {
         max: usize,
     },
     /// The URL names no store.
-    #[error("{url:?} names no store; write redb:PATH or etcd:http://HOST:PORT,http://HOST:PORT")]
+    #[error("{url:?} names no store; write redb:PATH or etcd:https://ADDRESS:PORT,https://ADDRESS:PORT")]
     UrlInvalid {
         /// The URL.
         url: String,

@@ -18,6 +18,8 @@ pub mod watch;
 use std::path::Path;
 use std::sync::Arc;
 
+use dujiang_identity::Identity;
+
 pub use backup::Backup;
 pub use error::{Error, Result};
 pub use etcd_store::EtcdStore;
@@ -27,14 +29,14 @@ pub use resources::{Listed, Resources, Saved};
 pub use store::{Size, Store};
 pub use watch::{Batch, Watch};
 
-/// Opens the store a URL names: `redb:PATH` for a file of this machine, `etcd:http://a:2379,http://b:2379` for an
-/// etcd cluster.
-pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+/// Opens the store a URL names: `redb:PATH` for a file of this machine, `etcd:https://10.0.0.1:2379,...` for an etcd
+/// cluster, whose members are shown that identity.
+pub async fn open(url: &str, identity: &Identity) -> Result<Arc<dyn Store>> {
     match url.split_once(':') {
         Some(("redb", path)) if !path.is_empty() => Ok(Arc::new(RedbStore::open(Path::new(path)).await?)),
         Some(("etcd", endpoints)) if !endpoints.is_empty() => {
             let endpoints: Vec<&str> = endpoints.split(',').collect();
-            Ok(Arc::new(EtcdStore::connect(&endpoints).await?))
+            Ok(Arc::new(EtcdStore::connect(&endpoints, identity).await?))
         }
         _ => Err(Error::UrlInvalid { url: url.to_owned() }),
     }

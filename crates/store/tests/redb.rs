@@ -164,10 +164,13 @@ async fn child_that_writes_until_its_disk_is_full() {
 async fn a_url_names_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made").join("store.redb");
-    let store = dujiang_store::open(&format!("redb:{}", path.display())).await.unwrap();
+    let identity = dujiang_identity::testing::TestAuthority::default().identity("control");
+    let store = dujiang_store::open(&format!("redb:{}", path.display()), &identity).await.unwrap();
     assert_eq!(store.revision().await.unwrap(), Revision(1));
-    for url in ["", "redb:", "etcd:", "redb", "mysql://a", "etcd:https://", "etcd: "] {
-        let refused = dujiang_store::open(url).await;
+    for url in
+        ["", "redb:", "etcd:", "redb", "mysql://a", "etcd:https://", "etcd: ", "etcd:http://127.0.0.1:2379"]
+    {
+        let refused = dujiang_store::open(url, &identity).await;
         assert!(matches!(refused, Err(Error::UrlInvalid { .. })), "{url}: {refused:?}");
     }
 }

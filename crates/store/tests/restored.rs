@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dujiang_store::{Error, EtcdStore, Event, RedbStore, Store, Txn};
+use dujiang_store::{Error, Event, RedbStore, Store, Txn};
 use dujiang_types::Revision;
 
 // The fixture of the conformance suite, without its checks.
@@ -69,14 +69,14 @@ async fn a_file_goes_on_above_what_it_replaces() {
 #[tokio::test]
 async fn a_cluster_goes_on_above_what_it_replaces() {
     let mut server = EtcdServer::start().await;
-    let mut store = EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap();
+    let mut store = server.connect().await;
     store.fill(FIRST, &entries()).await.unwrap();
     assert!(store.fill(FIRST, &entries()).await.is_err(), "only an empty one is filled");
     drop(store);
-    goes_on(Arc::new(EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap())).await;
+    goes_on(Arc::new(server.connect().await)).await;
     server.stop().await;
     server.start_again().await;
-    let store = EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap();
+    let store = server.connect().await;
     assert!(store.revision().await.unwrap() > FIRST, "it is remembered");
     server.kill();
 }

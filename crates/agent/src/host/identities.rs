@@ -57,6 +57,8 @@ pub(super) struct Identities {
     pub(super) folder: IdentityFolder,
     pub(super) dc: DcId,
     pub(super) platform: PlatformId,
+    /// True if a member of the store runs here.
+    pub(super) member: bool,
     pub(super) servers: Vec<Arc<Server>>,
     pub(super) client: reqwest::Client,
 }
@@ -96,6 +98,9 @@ impl Identities {
         }
         let own = |role| Name::in_dc(&self.platform, &self.dc, role);
         let mut wanted = BTreeSet::from([own(Role::Agent), own(Role::Gateway), own(Role::Postgres)]);
+        if self.member {
+            wanted.insert(own(Role::Store));
+        }
         let here = known.applications.iter().filter(|(_, app)| app.spec.data_centers.contains(&self.dc));
         wanted.extend(here.map(|(app, _)| Name::application(&self.platform, &self.dc, app)));
         wanted

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dujiang_identity::{Expect, Identity, Name, Role, http_client, plain_http_client};
+use dujiang_identity::{Expect, Identity, Name, Role, http_client};
 use dujiang_types::platform::DataCenterSpec;
 use dujiang_types::report::InstanceReport;
 use dujiang_types::unit::Unit;
@@ -234,9 +234,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let own = to(Expect::roles(&[Role::Gateway, Role::Application]).within(&options.dc))?;
     let promises = to(Expect::roles(&[Role::Agent]))?;
     let client = to(Expect::roles(&[Role::Control]))?;
-    let plain = plain_http_client().connect_timeout(CONNECT_TIMEOUT).build().map_err(AgentError::Client)?;
     let (sender, known) = watch::channel(Known::default());
-    let member = Member::start(&options, &options.members, &folder, &client, &plain);
+    let member = Member::start(&options, &options.members, &folder, &client);
     let servers = Server::all(&options.control);
     let watching = tokio::spawn(known::follow(servers.clone(), client.clone(), sender));
     let (renewed, renewals) = watch::channel(0);
@@ -244,6 +243,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         folder: IdentityFolder::of(&options.data, &options.dc),
         dc: options.dc.clone(),
         platform: options.identity.name().platform().clone(),
+        member: options.members.contains_key(&options.dc),
         servers: servers.clone(),
         client: client.clone(),
     };

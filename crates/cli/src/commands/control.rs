@@ -25,7 +25,7 @@ pub struct Args {
     /// Where to listen
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// Where the records are kept: redb:PATH or etcd:URL,URL [default: redb in --data]
+    /// Where the records are kept: redb:PATH or etcd:https://ADDRESS:PORT,... [default: redb in --data]
     #[arg(long)]
     store: Option<String>,
 }

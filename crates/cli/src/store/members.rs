@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dujiang_agent::ETCD;
+use dujiang_identity::{EtcdFiles, Folder as Authorities, Identity, Name, Role};
 use dujiang_store::EtcdStore;
 use dujiang_types::DcId;
 use nix::sys::signal::{Signal, kill};
@@ -26,6 +28,10 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// Writing and reading a snapshot of at most half a gigabyte.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long its certificate holds: longer than any of this takes.
+const IDENTITY_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// The name of a member that is part of no cluster yet.
+const ALONE: &str = "alone";
 
 /// Where a member is.
 #[derive(Debug, Clone)]
@@ -49,23 +55,28 @@ pub fn sites(folder: &Folder, manifest: &Manifest) -> Vec<Site> {
 pub struct Alone {
     child: Child,
     endpoint: String,
+    files: EtcdFiles,
+    client: Identity,
 }
 
 impl Alone {
-    /// Starts an empty one.
-    pub async fn start(dir: &Path) -> Result<Self, Failure> {
-        Self::run(dir, "alone", false).await
+    /// Starts an empty one. Its data lies in `dir`, and its identity beside that.
+    pub async fn start(folder: &Folder, dir: &Path) -> Result<Self, Failure> {
+        let name = DcId::new(ALONE).map_err(|e| Failure::because("a member has no name", &e))?;
+        Self::run(folder, dir, &name, false).await
     }
 
     /// Starts a member that is left of a cluster, as the only one of a new cluster.
-    pub async fn start_last(dir: &Path, name: &DcId) -> Result<Self, Failure> {
-        Self::run(dir, name.as_str(), true).await
+    pub async fn start_last(folder: &Folder, dir: &Path, name: &DcId) -> Result<Self, Failure> {
+        Self::run(folder, dir, name, true).await
     }
 
-    async fn run(dir: &Path, name: &str, last: bool) -> Result<Self, Failure> {
+    async fn run(folder: &Folder, dir: &Path, name: &DcId, last: bool) -> Result<Self, Failure> {
+        let unknown = |e| Failure::because("the store's authority cannot be used", &e);
+        let (files, identity) = identities(folder, dir, name).map_err(unknown)?;
         let (client, peer) = free_urls().map_err(|e| Failure::because("there is no free port", &e))?;
         let mut command = Command::new(ETCD);
-        command.arg("--name").arg(name).arg("--data-dir").arg(dir);
+        command.arg("--name").arg(name.as_str()).arg("--data-dir").arg(dir).args(files.member_options());
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("{name}={peer}"), "--log-level", "error"]);
@@ -86,8 +97,8 @@ impl Alone {
                     dir.display()
                 )));
             }
-            if EtcdStore::connect(&[client.as_str()]).await.is_ok() {
-                return Ok(Self { child, endpoint: client });
+            if EtcdStore::connect(&[client.as_str()], &identity).await.is_ok() {
+                return Ok(Self { child, endpoint: client, files, client: identity });
             }
             if Instant::now() > deadline {
                 return Err(Failure::failed(format!(
@@ -99,15 +110,16 @@ impl Alone {
         }
     }
 
-    /// Where it answers.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// Connects to it.
+    pub async fn connect(&self) -> Result<EtcdStore, dujiang_store::Error> {
+        EtcdStore::connect(&[&self.endpoint], &self.client).await
     }
 
     /// Writes its content to a file.
     pub async fn snapshot(&self, file: &Path) -> Result<(), Failure> {
         let mut command = Command::new(ETCDCTL);
-        command.args(["--endpoints", &self.endpoint, "snapshot", "save"]).arg(file);
+        command.args(["--endpoints", &self.endpoint]).args(self.files.client_options());
+        command.args(["snapshot", "save"]).arg(file);
         run(command, "take a snapshot").await
     }
 
@@ -122,6 +134,20 @@ impl Alone {
             _ => Err(Failure::failed("a member of etcd that was started alone does not end")),
         }
     }
+}
+
+/// What the member shows, written beside its data, and what is shown to it.
+fn identities(
+    folder: &Folder,
+    dir: &Path,
+    name: &DcId,
+) -> Result<(EtcdFiles, Identity), dujiang_identity::Error> {
+    let authority = Arc::new(Authorities::of(folder.path()).store()?);
+    let file = dir.with_extension("pem");
+    let member = Name::in_dc(authority.platform(), name, Role::Store);
+    authority.issue_for(&member, &[Ipv4Addr::LOCALHOST.into()], IDENTITY_LIFETIME)?.write(&file)?;
+    let client = Name::control(authority.platform());
+    Ok((EtcdFiles::of(&file)?, Identity::of_authority(authority, &client, &[])?))
 }
 
 /// Makes a member's folder from a snapshot. All members of a cluster have to be made with the same `stamp`.
@@ -161,5 +187,5 @@ async fn run(mut command: Command, what: &str) -> Result<(), Failure> {
 fn free_urls() -> std::io::Result<(String, String)> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let (client, peer) = (listen()?, listen()?);
-    Ok((format!("http://{}", client.local_addr()?), format!("http://{}", peer.local_addr()?)))
+    Ok((format!("https://{}", client.local_addr()?), format!("https://{}", peer.local_addr()?)))
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use dujiang_agent::files;
 use dujiang_control::restore::{Order, Restored};
+use dujiang_store::Store as _;
 use dujiang_store::backup::{Content, Saved};
-use dujiang_store::{EtcdStore, Store as _};
 use dujiang_types::operation::Work;
 use dujiang_types::{DcId, Revision};
 use jiff::{Timestamp, ToSpan as _};
@@ -103,9 +103,9 @@ pub async fn read(
     files::make_private_dir(&scratch).map_err(cannot)?;
     let copy = scratch.join("etcd");
     files::copy_dir(&site.dir, &copy).map_err(cannot)?;
-    let alone = Alone::start_last(&copy, &site.name).await?;
+    let alone = Alone::start_last(folder, &copy, &site.name).await?;
     let failed = |e: dujiang_store::Error| Failure::because("the member cannot be read", &e);
-    let store = EtcdStore::connect(&[alone.endpoint()]).await.map_err(failed)?;
+    let store = alone.connect().await.map_err(failed)?;
     let listing = store.list("").await.map_err(failed)?;
     drop(store);
     alone.stop().await?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dujiang_agent::files;
 use dujiang_control::restore::{self, Order};
 use dujiang_store::backup::Saved;
-use dujiang_store::{EtcdStore, RedbStore, Store as _};
+use dujiang_store::{RedbStore, Store as _};
 use dujiang_types::Revision;
 use serde::Serialize;
 
@@ -85,9 +85,9 @@ async fn etcd(
     let scratch = folder.path().join("run/restore");
     files::remove_dir(&scratch).map_err(cannot("remove", &scratch))?;
     files::make_private_dir(&scratch).map_err(cannot("make", &scratch))?;
-    let alone = members::Alone::start(&scratch.join("alone")).await?;
+    let alone = members::Alone::start(folder, &scratch.join("alone")).await?;
     let failed = |e: dujiang_store::Error| Failure::because("the new store cannot be filled", &e);
-    let mut store = EtcdStore::connect(&[alone.endpoint()]).await.map_err(failed)?;
+    let mut store = alone.connect().await.map_err(failed)?;
     store.fill(revision, entries).await.map_err(failed)?;
     let written = store.list("").await.map_err(failed)?;
     let same = written.entries.len() == entries.len()
@@ -119,6 +119,7 @@ async fn etcd(
         std::fs::rename(scratch.join(site.name.as_str()), &site.dir).map_err(cannot("place", &site.dir))?;
         files::sync_dir(parent).map_err(cannot("sync", parent))?;
     }
+    folder.is_of_this_format()?;
     let whole = sites.len() == manifest.data_centers.len();
     folder.set_control_sites((!whole).then_some(&manifest.control_sites))?;
     files::remove_dir(&scratch).map_err(cannot("remove", &scratch))?;

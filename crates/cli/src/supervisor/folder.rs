@@ -15,7 +15,10 @@ use crate::commands::version::VERSION;
 use crate::failure::Failure;
 
 /// Layout of the folder; raised when an older binary could no longer work with it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The first one whose members of etcd talk to each other over TLS. A member remembers the others by their URLs, so
+/// those of an older folder would not find each other any more.
+const FORMAT_SECURED_MEMBERS: u32 = 2;
 /// Unprivileged user PostgreSQL runs as when we are root; made by the distribution's package.
 const POSTGRES_USER: &str = "postgres";
 /// The folder can be entered by the PostgreSQL user; what is secret in it has modes of its own.
@@ -195,6 +198,28 @@ impl Folder {
         // It may be a mount point, or someone's current directory: empty is enough.
         let _ = fs::remove_dir(&self.path);
         Ok(())
+    }
+
+    /// Refuses a folder whose members of etcd this version cannot start; from now on the folder is of this version's
+    /// format.
+    pub fn take_over(&self) -> Result<(), Failure> {
+        let marker = self.marker()?.ok_or_else(|| self.foreign())?;
+        if marker.format < FORMAT_SECURED_MEMBERS && self.has_etcd() {
+            let (path, version) = (self.path.display(), &marker.version);
+            return Err(Failure::failed(format!(
+                "the members of etcd in {path} were made by dujiang {version}, which let them talk in plain text"
+            ))
+            .hint(
+                "with that version: `dujiang up`, `dujiang store backup FILE`, `dujiang down`; then with this one: \
+                 `dujiang store restore FILE`, `dujiang up`",
+            ));
+        }
+        if marker.format < FORMAT { self.is_of_this_format() } else { Ok(()) }
+    }
+
+    /// Says so in the folder: from now on an older version refuses it.
+    pub fn is_of_this_format(&self) -> Result<(), Failure> {
+        self.mark()
     }
 
     fn marker_path(&self) -> PathBuf {
@@ -394,6 +419,23 @@ mod tests {
         let other = Marker { format: FORMAT, version: VERSION.to_owned(), uid: 4_242_424 };
         files::write_json(&folder.marker_path(), &other).unwrap();
         assert!(Folder::find(&path).unwrap_err().message().contains("uid 4242424"));
+    }
+
+    #[test]
+    fn an_older_folder_is_taken_over_unless_its_members_talk_in_plain_text() {
+        let (_dir, path) = scratch();
+        let folder = Folder::prepare(&path).unwrap();
+        let older = Marker { format: 1, version: "0.0.9".to_owned(), uid: Uid::effective().as_raw() };
+        files::write_json(&folder.marker_path(), &older).unwrap();
+        folder.take_over().unwrap();
+        assert_eq!(folder.marker().unwrap().unwrap().format, FORMAT);
+        files::write_json(&folder.marker_path(), &older).unwrap();
+        fs::create_dir_all(path.join("dc/chengdu-1/etcd")).unwrap();
+        let refused = folder.take_over().unwrap_err();
+        assert!(refused.message().contains("0.0.9") && refused.message().contains("plain text"));
+        // A restore has made them anew.
+        folder.is_of_this_format().unwrap();
+        folder.take_over().unwrap();
     }
 
     #[test]

@@ -22,6 +22,7 @@ const SUPERVISOR: &str = "supervisor";
 #[derive(Debug)]
 pub struct Issuer {
     authority: Arc<Authority>,
+    store_authority: Authority,
     operator: Name,
     operator_file: PathBuf,
 }
@@ -38,8 +39,10 @@ impl Issuer {
             let authorities = dujiang_identity::Folder::of(folder.path());
             authorities.prepare(&manifest.platform, manifest.identities)?;
             let authority = Arc::new(authorities.platform()?);
+            let store_authority = authorities.store()?;
             let operator = Name::operator(authority.platform(), &asked_by::as_name(&asked_by::me()))?;
-            Ok(Self { authority, operator, operator_file: operator_file(folder.path()) })
+            let operator_file = operator_file(folder.path());
+            Ok(Self { authority, store_authority, operator, operator_file })
         };
         made().map_err(|error: Error| Failure::because("the platform's authority cannot be used", &error))
     }
@@ -53,15 +56,22 @@ impl Issuer {
         own().map_err(|error| Failure::because("the supervisor's identity cannot be made", &error))
     }
 
-    /// Every agent's, unless it has one that holds; from then on it renews it itself.
+    /// Every agent's, and that of the member of the store beside it, unless there is one that holds; from then on the
+    /// agent renews both.
     pub fn start_agents(&self, folder: &Folder, manifest: &Manifest) -> Result<(), Failure> {
         let failed =
             |error: &dyn std::error::Error| Failure::because("an agent's identity cannot be written", error);
         for (dc, spec) in &manifest.data_centers {
             let identities = IdentityFolder::of(folder.path(), dc);
             identities.make().map_err(|error| failed(&error))?;
-            let name = Name::in_dc(self.authority.platform(), dc, Role::Agent);
-            self.renew(&name, spec, &identities.file(&name)).map_err(|error| failed(&error))?;
+            let own = |role| Name::in_dc(self.authority.platform(), dc, role);
+            let mut wanted = vec![(own(Role::Agent), &*self.authority)];
+            if manifest.members().contains_key(dc) {
+                wanted.push((own(Role::Store), &self.store_authority));
+            }
+            for (name, authority) in wanted {
+                renew(authority, &name, spec, &identities.file(&name)).map_err(|error| failed(&error))?;
+            }
         }
         Ok(())
     }
@@ -76,14 +86,14 @@ impl Issuer {
         })();
         renewed.map_err(|error: Error| Failure::because("the operator's identity cannot be written", &error))
     }
+}
 
-    fn renew(&self, name: &Name, dc: &DataCenterSpec, file: &Path) -> Result<(), Error> {
-        if !is_due(file, name) {
-            return Ok(());
-        }
-        let addresses = [dc.main_host(), dc.network.host(DataCenterSpec::HOST_APPS)];
-        self.authority.issue(name, &addresses)?.write(file)
+fn renew(authority: &Authority, name: &Name, dc: &DataCenterSpec, file: &Path) -> Result<(), Error> {
+    if !is_due(file, name) {
+        return Ok(());
     }
+    let addresses = [dc.main_host(), dc.network.host(DataCenterSpec::HOST_APPS)];
+    authority.issue(name, &addresses)?.write(file)
 }
 
 fn is_due(file: &Path, name: &Name) -> bool {

@@ -76,6 +76,7 @@ pub async fn run(options: &Options, reporter: &Reporter) -> Result<Outcome, Fail
         folder::open_log(&log).map_err(|e| Failure::because(format!("cannot open {}", log.display()), &e))?;
     logging::to_file(file);
     tracing::info!(version = VERSION, platform = %manifest.platform, data = %folder.path().display(), "the supervisor begins");
+    folder.take_over()?;
     if options.ha || folder.has_etcd() {
         manifest.control = ControlPlane::Everywhere;
     }

@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dujiang_identity::EtcdFiles;
+use dujiang_identity::testing::TestAuthority;
+use dujiang_store::EtcdStore;
 use dujiang_types::Code;
 use dujiang_types::operation::OperationState;
 use dujiang_types::unit::Phase;
@@ -17,6 +20,7 @@ const PROGRAM: &str = "/usr/bin/etcd";
 
 /// A running etcd on free loopback ports; killed when dropped.
 struct Etcd {
+    authority: TestAuthority,
     folder: tempfile::TempDir,
     ports: [u16; 2],
     child: Option<Child>,
@@ -26,17 +30,26 @@ impl Etcd {
     async fn start() -> Self {
         let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
-        let mut etcd = Self { folder: tempfile::tempdir().unwrap(), ports, child: None };
+        let folder = tempfile::tempdir().unwrap();
+        let mut etcd = Self { authority: TestAuthority::default(), folder, ports, child: None };
         etcd.revive().await;
         etcd
     }
 
     fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("https://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// A control plane over it.
+    async fn plane(&self) -> Plane {
+        Plane::over(format!("etcd:{}", self.endpoint()), None, self.authority.clone()).await
     }
 
     async fn revive(&mut self) {
-        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.ports[1]));
+        let (client, peer) = (self.endpoint(), format!("https://127.0.0.1:{}", self.ports[1]));
+        let (own, client_identity) =
+            (self.folder.path().join("store.pem"), self.authority.identity("control"));
+        self.authority.bundle("dc/a/store").write(&own).unwrap();
         let child = Command::new(PROGRAM)
             .args(["--name", "one", "--log-level", "error"])
             .arg("--data-dir")
@@ -44,13 +57,14 @@ impl Etcd {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")])
+            .args(EtcdFiles::of(&own).unwrap().member_options())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd; install it with: apt-get install etcd-server");
         self.child = Some(child);
         let began = Instant::now();
-        while dujiang_store::EtcdStore::connect(&[client.as_str()]).await.is_err() {
+        while EtcdStore::connect(&[client.as_str()], &client_identity).await.is_err() {
             assert!(began.elapsed() < DEADLINE, "etcd does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -73,7 +87,7 @@ impl Drop for Etcd {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_etcd_a_unit_forms_moves_and_survives_a_kill_of_the_control_plane() {
     let etcd = Etcd::start().await;
-    let mut plane = Plane::over(format!("etcd:{}", etcd.endpoint()), None).await;
+    let mut plane = etcd.plane().await;
     plane.make_platform().await;
     let mut world = serving(&plane).await;
     let name = ask_to_move(&plane, "b").await;
@@ -90,7 +104,7 @@ async fn over_etcd_a_unit_forms_moves_and_survives_a_kill_of_the_control_plane()
 #[tokio::test(flavor = "multi_thread")]
 async fn while_etcd_is_away_nothing_is_said_to_be_done_and_then_everything_goes_on() {
     let mut etcd = Etcd::start().await;
-    let plane = Plane::over(format!("etcd:{}", etcd.endpoint()), None).await;
+    let plane = etcd.plane().await;
     plane.make_platform().await;
     let mut tables = Reader::open(plane.request(Method::GET, "/v1/routing/watch")).await;
     assert_eq!(tables.next().await.unwrap().data["mesh"]["a"], "127.0.11.1:7200");
@@ -129,7 +143,7 @@ async fn while_etcd_is_away_nothing_is_said_to_be_done_and_then_everything_goes_
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_servers_one_decides_and_the_other_takes_over_when_it_is_gone() {
     let etcd = Etcd::start().await;
-    let mut first = Plane::over(format!("etcd:{}", etcd.endpoint()), None).await;
+    let mut first = etcd.plane().await;
     first.make_platform().await;
     let second = first.another("second").await;
     let mut world = serving(&first).await;

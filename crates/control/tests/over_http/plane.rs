@@ -46,6 +46,7 @@ pub(crate) struct Plane {
     /// Holds the store's file, if it is one.
     _folder: Option<tempfile::TempDir>,
     pub(crate) ca: TestAuthority,
+    store_ca: TestAuthority,
     /// An operator's.
     pub(crate) client: reqwest::Client,
     /// Others' by their paths.
@@ -57,13 +58,19 @@ impl Plane {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = format!("redb:{}", folder.path().join("store.redb").display());
-        Self::over(store, Some(folder)).await
+        Self::over(store, Some(folder), TestAuthority::default()).await
     }
 
-    pub(crate) async fn over(store: String, folder: Option<tempfile::TempDir>) -> Self {
+    /// Over any store, whose authority is that one.
+    pub(crate) async fn over(
+        store: String,
+        folder: Option<tempfile::TempDir>,
+        store_ca: TestAuthority,
+    ) -> Self {
         let ca = TestAuthority::default();
         let client = client_as(&ca, "operator/tester");
-        let mut plane = Self { control: None, store, _folder: folder, ca, client, clients: Arc::default() };
+        let clients = Arc::default();
+        let mut plane = Self { control: None, store, _folder: folder, ca, store_ca, client, clients };
         plane.revive().await;
         plane
     }
@@ -96,7 +103,7 @@ impl Plane {
     pub(crate) async fn open_store(&self) -> Arc<dyn Store> {
         let began = Instant::now();
         loop {
-            match dujiang_store::open(&self.store).await {
+            match dujiang_store::open(&self.store, &self.store_ca.identity("control")).await {
                 Ok(store) => return store,
                 Err(dujiang_store::Error::Locked { .. }) if began.elapsed() < DEADLINE => {}
                 Err(error) => panic!("{error}"),
@@ -114,7 +121,7 @@ impl Plane {
     async fn start_beside(&mut self, name: &str) {
         let listen = "127.0.0.1:0".parse().unwrap();
         let store = self.open_store().await;
-        let (authority, store_authority) = (self.ca.authority(), TestAuthority::default().authority());
+        let (authority, store_authority) = (self.ca.authority(), self.store_ca.authority());
         let trust = Trust { identity: self.ca.identity("control"), authority, store_authority };
         let started = Control::start(store, name.to_owned(), listen, timing(), signing(), trust).await;
         self.control = Some(started.unwrap());
@@ -123,8 +130,8 @@ impl Plane {
     /// Another control plane over the same store.
     pub(crate) async fn another(&self, name: &str) -> Self {
         let (store, ca, client) = (self.store.clone(), self.ca.clone(), self.client.clone());
-        let clients = Arc::clone(&self.clients);
-        let mut plane = Self { control: None, store, _folder: None, ca, client, clients };
+        let (clients, store_ca) = (Arc::clone(&self.clients), self.store_ca.clone());
+        let mut plane = Self { control: None, store, _folder: None, ca, store_ca, client, clients };
         plane.start_beside(name).await;
         plane
     }

@@ -1,6 +1,7 @@
 //! The store over an etcd cluster.
 
 mod call;
+mod connection;
 mod convert;
 mod restore;
 mod watch;
@@ -8,10 +9,11 @@ mod watch;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dujiang_identity::Identity;
 use dujiang_types::Revision;
 use etcd_client::{
-    AlarmAction, AlarmType, Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient, LeaseClient,
-    MaintenanceClient, PutOptions, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
+    AlarmAction, AlarmType, Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, KvClient,
+    LeaseClient, MaintenanceClient, PutOptions, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 
 use self::call::{Again, call, is_compacted, is_future, is_not_found};
@@ -23,12 +25,6 @@ use crate::{
 
 /// Where our keys live, so that a cluster can be shared.
 const NAMESPACE: &str = "/dujiang/";
-/// Longest wait for a TCP connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a connection in use is pinged. etcd cuts off who pings more often than every 5 s.
-const PING_INTERVAL: Duration = Duration::from_secs(6);
-/// How long an answer to a ping may take before the connection counts as broken.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Entries asked for at a time: with the largest values a page fits a message.
 const PAGE_ENTRIES: usize = 100;
 /// Largest message taken: a page of the largest entries, with some room for their encoding.
@@ -59,20 +55,15 @@ impl std::fmt::Debug for EtcdStore {
 }
 
 impl EtcdStore {
-    /// Connects to the members of a cluster, `http://HOST:PORT` each, and asks for its revision to see that it works.
-    pub async fn connect(endpoints: &[&str]) -> Result<Self> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(false)
-            // Cuts watches and refuses requests on a member that is separated from the others.
-            .with_require_leader(true);
-        let client = Client::connect(endpoints, Some(options)).await.map_err(|error| match error {
-            etcd_client::Error::InvalidUri(_) | etcd_client::Error::InvalidArgs(_) => {
-                Error::UrlInvalid { url: format!("etcd:{}", endpoints.join(",")) }
-            }
-            error => Error::unavailable("connect to etcd", error),
-        })?;
+    /// Connects to the members of a cluster, `https://ADDRESS:PORT` each, and asks for its revision to see that it
+    /// works. They are shown that identity, which the store's own authority must have certified, and must show one of a
+    /// member of the store.
+    pub async fn connect(endpoints: &[&str], identity: &Identity) -> Result<Self> {
+        let channel = connection::channel(endpoints, identity)?;
+        // Cuts watches and refuses requests on a member that is separated from the others.
+        let options = ConnectOptions::new().with_require_leader(true);
+        let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
+        let client = client.map_err(|error| Error::unavailable("connect to etcd", error))?;
         let mut store = Self {
             kv: client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX),
             watch: client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX),

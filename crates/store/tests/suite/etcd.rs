@@ -1,10 +1,12 @@
 //! A real etcd of our own, on free loopback ports, in a folder of its own.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dujiang_identity::testing::TestAuthority;
+use dujiang_identity::{EtcdFiles, Identity};
 use dujiang_store::EtcdStore;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +21,8 @@ const START_ATTEMPTS: usize = 5;
 
 /// A running etcd; killed when dropped.
 pub(crate) struct EtcdServer {
+    /// The store's own.
+    pub(crate) authority: TestAuthority,
     folder: TempDir,
     client_port: u16,
     peer_port: u16,
@@ -27,6 +31,11 @@ pub(crate) struct EtcdServer {
 
 impl EtcdServer {
     pub(crate) async fn start() -> Self {
+        Self::start_under(TestAuthority::default()).await
+    }
+
+    /// With an authority of the caller's.
+    pub(crate) async fn start_under(authority: TestAuthority) -> Self {
         assert!(
             Path::new(PROGRAM).exists(),
             "{PROGRAM} is missing; install it with: apt-get install etcd-server"
@@ -34,7 +43,9 @@ impl EtcdServer {
         for _ in 0..START_ATTEMPTS {
             let (client_port, peer_port) = free_ports();
             let folder = tempfile::tempdir().unwrap();
-            let mut server = Self { folder, client_port, peer_port, child: None };
+            let mut server =
+                Self { authority: authority.clone(), folder, client_port, peer_port, child: None };
+            server.certify();
             if server.try_start().await {
                 return server;
             }
@@ -43,7 +54,35 @@ impl EtcdServer {
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("https://127.0.0.1:{}", self.client_port)
+    }
+
+    /// Where it answers other members.
+    pub(crate) fn peer_endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn identity_file(&self) -> PathBuf {
+        self.folder.path().join("store.pem")
+    }
+
+    /// Gives it a new certificate, which it finds by itself if it runs.
+    pub(crate) fn certify(&self) {
+        self.authority.bundle("dc/a/store").write(&self.identity_file()).unwrap();
+    }
+
+    /// Its identity as etcd's own programs take it.
+    pub(crate) fn files(&self) -> EtcdFiles {
+        EtcdFiles::of(&self.identity_file()).unwrap()
+    }
+
+    /// A control server's identity.
+    pub(crate) fn client(&self) -> Identity {
+        self.authority.identity("control")
+    }
+
+    pub(crate) async fn connect(&self) -> EtcdStore {
+        EtcdStore::connect(&[self.endpoint().as_str()], &self.client()).await.unwrap()
     }
 
     /// SIGKILL.
@@ -73,7 +112,7 @@ impl EtcdServer {
 
     /// Starts it and waits until it answers. False if it exits instead.
     async fn try_start(&mut self) -> bool {
-        let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer_port));
+        let (client, peer) = (self.endpoint(), self.peer_endpoint());
         let child = Command::new(PROGRAM)
             .args(["--name", "one", "--log-level", "error"])
             .arg("--data-dir")
@@ -81,17 +120,19 @@ impl EtcdServer {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")])
+            .args(self.files().member_options())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let identity = self.client();
         let child = self.child.insert(child);
         let deadline = Instant::now() + DEADLINE;
         loop {
             if child.try_wait().unwrap().is_some() {
                 return false;
             }
-            if EtcdStore::connect(&[client.as_str()]).await.is_ok() {
+            if EtcdStore::connect(&[client.as_str()], &identity).await.is_ok() {
                 return true;
             }
             assert!(Instant::now() < deadline, "etcd does not answer");

@@ -10,7 +10,7 @@ pub(crate) mod watches;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dujiang_store::{Batch, EtcdStore, Event, RedbStore, Result, Store, Txn, TxnOutcome, Watch};
+use dujiang_store::{Batch, Event, RedbStore, Result, Store, Txn, TxnOutcome, Watch};
 use dujiang_types::Revision;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -43,7 +43,7 @@ impl Fixture {
 
     pub(crate) async fn etcd() -> Self {
         let server = EtcdServer::start().await;
-        let store = Arc::new(EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap());
+        let store = Arc::new(server.connect().await);
         Self { store, below: Below::Etcd(server) }
     }
 
@@ -59,7 +59,7 @@ impl Fixture {
             Below::Etcd(mut server) => {
                 server.stop().await;
                 server.start_again().await;
-                let store = Arc::new(EtcdStore::connect(&[server.endpoint().as_str()]).await.unwrap());
+                let store = Arc::new(server.connect().await);
                 Self { store, below: Below::Etcd(server) }
             }
         }

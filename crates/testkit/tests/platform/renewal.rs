@@ -41,8 +41,7 @@ async fn every_identity_is_renewed_twice_under_load_and_no_request_fails() {
     let manifest = fs::read_to_string(cluster.manifest()).unwrap();
     let lifetime = format!("{manifest}\nidentities: {{ lifetime: {}s }}\n", LIFETIME.as_secs());
     fs::write(cluster.manifest(), lifetime).unwrap();
-    cluster.up().await.unwrap();
-    cluster.whole().await.unwrap();
+    let cluster = cluster.up_ha().await.unwrap();
 
     let load = cluster.load(RATE, Mix::default(), 11).await.unwrap();
     let mut seen: BTreeMap<PathBuf, BTreeSet<SystemTime>> = BTreeMap::new();
@@ -61,8 +60,8 @@ async fn every_identity_is_renewed_twice_under_load_and_no_request_fails() {
         assert!(Instant::now() < deadline, "not every identity is renewed: {seen:#?}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    // Agent, gateway, databases and the bank, in each of them.
-    assert_eq!(seen.len(), 4 * DATA_CENTERS.len(), "{:?}", seen.keys());
+    // Agent, gateway, databases, the bank and the member of the store, in each of them.
+    assert_eq!(seen.len(), 5 * DATA_CENTERS.len(), "{:?}", seen.keys());
     let summary = load.stop().await.unwrap();
     assert_eq!((summary.total.failed_requests, summary.total.unknown), (0, 0), "{summary:#?}");
     cluster.whole().await.unwrap();
