@@ -43,8 +43,7 @@ enum Phase {
 pub(crate) struct ClientState {
     /// The other end.
     pub(crate) peer: SocketAddr,
-    /// True if it came in through the mesh listener.
-    pub(crate) mesh: bool,
+    gateway: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     clock: Rc<Clock>,
@@ -57,10 +56,10 @@ pub(crate) struct ClientState {
 }
 
 impl ClientState {
-    pub(crate) fn new(peer: SocketAddr, mesh: bool, clock: &Rc<Clock>) -> Self {
+    pub(crate) fn new(peer: SocketAddr, clock: &Rc<Clock>) -> Self {
         Self {
             peer,
-            mesh,
+            gateway: Cell::new(false),
             // Who connects is expected to say something; only afterwards may it idle.
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.now()),
@@ -72,6 +71,16 @@ impl ClientState {
             malformed: Cell::default(),
             task: RefCell::default(),
         }
+    }
+
+    /// It has proven to be another gateway: what it says about a request's way is believed.
+    pub(crate) fn is_proven_gateway(&self) {
+        self.gateway.set(true);
+    }
+
+    /// True if it is another gateway, and no customer and no application.
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.gateway.get()
     }
 
     fn enter(&self, phase: Phase) {
@@ -169,7 +178,7 @@ impl ClientState {
     }
 }
 
-/// What a client's connection is made of: customers' is plain, other gateways' is not.
+/// What a client's connection is made of: customers' is plain, other gateways' and applications' is not.
 pub(crate) enum ClientStream {
     Plain(TcpStream),
     Secure(Box<TlsStream<TcpStream>>),

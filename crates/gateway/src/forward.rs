@@ -184,7 +184,7 @@ impl Job<'_> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         // Another gateway decides for itself what to make of a problem.
-        if self.client.mesh || !may_be_ours(&response) {
+        if self.client.is_gateway() || !may_be_ours(&response) {
             return Outcome::Answer(response);
         }
         let (response, problem) = Box::pin(read_problem(response)).await;

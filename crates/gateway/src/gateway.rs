@@ -84,7 +84,10 @@ impl Gateway {
         let peers = Peers {
             instances: Connector::new(&options.identity, expect_instances(&options.identity))?,
             gateways: Connector::new(&options.identity, Expect::roles(&[Role::Gateway]))?,
-            mesh: Acceptor::new(&options.identity, Expect::roles(&[Role::Gateway]))?,
+            mesh: Acceptor::new(
+                &options.identity,
+                Expect::roles(&[Role::Gateway]).or(expect_instances(&options.identity)),
+            )?,
         };
         let admin = Acceptor::new(&options.identity, Expect::anyone())?;
         let answers = gateway.start_answers(options.answers.as_deref(), threads)?;

@@ -33,7 +33,7 @@ impl Job<'_> {
                     problem::unavailable(why)
                 }
             };
-            if self.client.mesh || !message.payload.is_unspent() {
+            if self.client.is_gateway() || !message.payload.is_unspent() {
                 break give_up(&message, &problem);
             }
             let Ok(routed) = self.route(message.request) else { break give_up(&message, &problem) };

@@ -21,7 +21,7 @@ pub struct Options {
     pub control: Vec<String>,
     /// Where clients connect. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where other data centers' gateways connect.
+    /// Where other data centers' gateways connect, and the applications of this one.
     pub mesh: SocketAddr,
     /// Health checks and metrics.
     pub admin: SocketAddr,

@@ -117,7 +117,7 @@ impl Job<'_> {
     }
 
     fn message<'m>(&self, request: &'m Vetted<'m>, payload: Payload) -> Message<'m> {
-        let from = if self.client.mesh {
+        let from = if self.client.is_gateway() {
             From::Gateway
         } else {
             let address = self.client.peer.ip();
@@ -138,7 +138,7 @@ impl Job<'_> {
         let none = || problem::unavailable("This gateway has not received a routing table yet.");
         let view = self.worker.view().ok_or_else(none)?;
         let target = view.target(request).map_err(problem::from_refusal)?;
-        if self.client.mesh
+        if self.client.is_gateway()
             && let RoutingTarget::Unit(unit) = target
         {
             // Another gateway waits and knows its bounds: it gets the truth at once, and nobody forwards twice.
@@ -188,7 +188,7 @@ impl Job<'_> {
         let shard = unit.map_or(&self.worker.counts.unrouted, |unit| &unit.shard);
         shard.answered(status.as_u16(), took);
         // Another gateway's client is counted there.
-        if !self.client.mesh
+        if !self.client.is_gateway()
             && let Some(Routed { view, target: RoutingTarget::Unit(unit) }) = &self.routed
         {
             let epoch = view.compiled.units[*unit].epoch;
@@ -202,7 +202,7 @@ impl Job<'_> {
         });
         let entry = Entry {
             client: self.client.peer,
-            mesh: self.client.mesh,
+            mesh: self.client.is_gateway(),
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
             status: status.as_u16(),
@@ -219,7 +219,9 @@ impl Job<'_> {
 
     /// Writes down what a client was told about a write it can retry. Another gateway's client is told there.
     fn tell(&self, request: &request::Parts, status: StatusCode) {
-        let Some(answers) = self.worker.answers.as_ref().filter(|_| !self.client.mesh) else { return };
+        let Some(answers) = self.worker.answers.as_ref().filter(|_| !self.client.is_gateway()) else {
+            return;
+        };
         let Some(Routed { view, target: RoutingTarget::Unit(unit) }) = &self.routed else { return };
         let key = request.headers.get(HEADER_IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok());
         let (Some(key), Some(unit)) = (key, view.compiled.units.get(*unit)) else { return };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use dujiang_identity::{Acceptor, Connector};
+use dujiang_identity::{Acceptor, Connector, Role};
 use dujiang_routing::decision::Compiled;
 use dujiang_routing::{Place, Refusal, Target as RoutingTarget};
 use dujiang_types::api::{HEADER_EPOCH, HEADER_UNIT};
@@ -230,18 +230,18 @@ impl Worker {
         targets.entry(address).or_insert_with(make).clone()
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, mesh: bool) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, secured: bool) {
         // An answer is written in one piece: waiting for more would only delay it.
         if stream.set_nodelay(true).is_err() {
             return; // it is gone already
         }
         let number = self.clients_made.get();
         self.clients_made.set(number + 1);
-        let client = Rc::new(ClientState::new(peer, mesh, &self.clock));
+        let client = Rc::new(ClientState::new(peer, &self.clock));
         self.clients.borrow_mut().insert(number, client.clone());
         self.counts.connections_total.add(1);
         let served = Served { worker: self.clone(), number };
-        let task = tokio::task::spawn_local(serve(served, stream, client.clone()));
+        let task = tokio::task::spawn_local(serve(served, stream, client.clone(), secured));
         client.served_by(task.abort_handle());
     }
 
@@ -286,12 +286,18 @@ impl Drop for Served {
     }
 }
 
-async fn serve(served: Served, stream: TcpStream, client: Rc<ClientState>) {
+async fn serve(served: Served, stream: TcpStream, client: Rc<ClientState>, secured: bool) {
     let worker = served.worker.clone();
-    let stream = if client.mesh {
+    let stream = if secured {
         // Cut like an unfinished head if it takes too long.
         match worker.peers.mesh.accept(stream).await {
-            Ok((stream, _)) => ClientStream::Secure(Box::new(stream)),
+            Ok((stream, peer)) => {
+                // An application is a client like any other: its requests have come no way yet.
+                if peer.name.role() == Role::Gateway {
+                    client.is_proven_gateway();
+                }
+                ClientStream::Secure(Box::new(stream))
+            }
             Err(error) => {
                 tracing::debug!(peer = %client.peer, %error, "a connection is refused");
                 return;
@@ -316,7 +322,7 @@ async fn serve(served: Served, stream: TcpStream, client: Rc<ClientState>) {
     drop(served);
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, mesh: bool) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, secured: bool) {
     loop {
         while !worker.has_room() {
             worker.evict();
@@ -324,7 +330,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mesh: bool) {
             let _ = tokio::time::timeout(TICK, worker.room.notified()).await;
         }
         match listener.accept().await {
-            Ok((stream, peer)) => worker.admit(stream, peer, mesh),
+            Ok((stream, peer)) => worker.admit(stream, peer, secured),
             Err(error) => {
                 // Out of file descriptors, mostly: trying again at once would only burn the processor.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -334,14 +340,15 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mesh: bool) {
     }
 }
 
-/// Runs a worker until it is told to stop. The listeners are the one for clients and the one for gateways.
+/// Runs a worker until it is told to stop. The listeners are the one for customers and the one for gateways and
+/// applications.
 pub(crate) async fn run(parts: Parts, listeners: [std::net::TcpListener; 2]) -> std::io::Result<()> {
     let [clients, mesh] = listeners;
     let (mut table, mut stop) = (parts.table.clone(), parts.stop.clone());
     let worker = Worker::new(parts);
-    let listeners = [(clients, false), (mesh, true)].map(|(listener, mesh)| {
+    let listeners = [(clients, false), (mesh, true)].map(|(listener, secured)| {
         let worker = worker.clone();
-        TcpListener::from_std(listener).map(|l| tokio::task::spawn_local(accept(worker, l, mesh)))
+        TcpListener::from_std(listener).map(|l| tokio::task::spawn_local(accept(worker, l, secured)))
     });
     let [clients, mesh] = listeners;
     let listeners = [clients?, mesh?];

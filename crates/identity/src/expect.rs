@@ -9,6 +9,8 @@ use crate::name::{Name, Role};
 pub struct Expect {
     roles: Vec<Role>,
     dc: Option<DcId>,
+    /// Who is accepted as well.
+    or: Option<Box<Expect>>,
 }
 
 impl Expect {
@@ -19,7 +21,7 @@ impl Expect {
 
     /// These roles, wherever they are.
     pub fn roles(roles: &[Role]) -> Self {
-        Self { roles: roles.to_vec(), dc: None }
+        Self { roles: roles.to_vec(), dc: None, or: None }
     }
 
     /// What belongs to a data center must belong to this one.
@@ -29,8 +31,19 @@ impl Expect {
         self
     }
 
+    /// These, and those as well.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self { or: Some(Box::new(others)), ..self }
+    }
+
     /// Why this is someone else, if it is.
     pub(crate) fn refuses(&self, own: &Name, peer: &Name) -> Option<String> {
+        let why = self.refuses_itself(own, peer)?;
+        self.or.as_ref().map_or(Some(why), |or| or.refuses(own, peer))
+    }
+
+    fn refuses_itself(&self, own: &Name, peer: &Name) -> Option<String> {
         if peer.platform() != own.platform() {
             return Some(format!("{peer} is of another platform"));
         }
@@ -57,5 +70,17 @@ mod tests {
         assert!(refuses("spiffe://p/dc/b/gateway").is_some());
         assert!(refuses("spiffe://p/dc/a/agent").is_some());
         assert!(refuses("spiffe://q/dc/a/gateway").is_some());
+    }
+
+    #[test]
+    fn alternatives_keep_their_own_conditions() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let own = name("spiffe://p/dc/a/gateway");
+        let here = Expect::roles(&[Role::Application]).within(&DcId::new("a").unwrap());
+        let expect = Expect::roles(&[Role::Gateway]).or(here);
+        let refuses = |peer| expect.refuses(&own, &name(peer)).is_some();
+        assert!(!refuses("spiffe://p/dc/b/gateway") && !refuses("spiffe://p/dc/a/application/bank"));
+        assert!(refuses("spiffe://p/dc/b/application/bank") && refuses("spiffe://p/dc/a/agent"));
+        assert!(refuses("spiffe://q/dc/a/application/bank"));
     }
 }

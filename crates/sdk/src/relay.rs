@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dujiang_identity::{Expect, Identity, Role};
 use dujiang_types::api::HEADER_IDEMPOTENCY_KEY;
-use dujiang_types::{Epoch, UnitId};
+use dujiang_types::{DcId, Epoch, UnitId};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use tokio::task::JoinSet;
@@ -18,6 +19,7 @@ use crate::application::Application;
 use crate::failure::Failure;
 use crate::message::{HEADER_SIGNATURE, Message, MessageOutcome};
 use crate::metrics::{DeliveryLabels, Metrics, UnitLabels};
+use crate::server::StartError;
 use crate::session::Session;
 use crate::transaction::{self, Mode, Transaction, Work};
 use crate::units::{Unit, Units};
@@ -71,9 +73,10 @@ pub(crate) struct Relay<A> {
     pub(crate) http: reqwest::Client,
 }
 
-/// The relay's HTTP client: one for all units of the process.
-pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
-    dujiang_identity::plain_http_client().connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build()
+/// The relay's HTTP client: one for all units of the process. It talks to the gateway of its own data center only.
+pub(crate) fn http_client(identity: &Identity, dc: &DcId) -> Result<reqwest::Client, StartError> {
+    let client = dujiang_identity::http_client(identity, Expect::roles(&[Role::Gateway]).within(dc))?;
+    Ok(client.connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).build()?)
 }
 
 impl<A: Application> Relay<A> {
@@ -145,7 +148,7 @@ impl<A: Application> Relay<A> {
     async fn post(&self, message: &Message) -> Result<MessageOutcome, DeliveryError> {
         let body = serde_json::to_vec(message)?;
         let signature = self.units.secret().sign(&body);
-        let url = format!("{}/v1/messages/{}", self.units.gateway().trim_end_matches('/'), message.to);
+        let url = format!("{}/v1/messages/{}", self.units.mesh().trim_end_matches('/'), message.to);
         let request = self.http.post(url).header(CONTENT_TYPE, "application/json");
         let request = request.header(HEADER_IDEMPOTENCY_KEY, message.id.to_string());
         let response = request.header(HEADER_SIGNATURE, signature).body(body).send().await?;
@@ -228,5 +231,48 @@ impl<A: Application> Work for Settle<'_, A> {
             serde_json::to_value(self.outcome).map_err(|error| Failure::internal(error.to_string()))?;
         let first = tx.query_opt(SETTLE, &[&self.message.id, &outcome]).await?.is_some();
         if first { self.app.settle(tx, self.message, self.outcome).await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dujiang_identity::Acceptor;
+    use dujiang_identity::testing::TestAuthority;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request as that identity; says whether it was sent any.
+    async fn asked(authority: &TestAuthority, who: &str, client: &reqwest::Client) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = Acceptor::new(&authority.identity(who), Expect::anyone()).unwrap();
+        let answering = tokio::spawn(async move {
+            let Ok((mut stream, _)) = acceptor.accept(listener.accept().await.unwrap().0).await else {
+                return false;
+            };
+            let heard = stream.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0);
+            // Whoever does not believe us does not wait for it.
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            let _ = stream.flush().await;
+            heard
+        });
+        let answered = client.post(url).body("money").send().await.is_ok();
+        assert_eq!(answering.await.unwrap(), answered, "{who}");
+        answered
+    }
+
+    #[tokio::test]
+    async fn messages_are_given_to_the_gateway_of_ones_own_data_center_and_to_nobody_else() {
+        let authority = TestAuthority::default();
+        let own = authority.identity("dc/a/application/bank");
+        let client = http_client(&own, &DcId::new("a").unwrap()).unwrap();
+        assert!(asked(&authority, "dc/a/gateway", &client).await);
+        for other in ["dc/b/gateway", "dc/a/application/bank", "dc/a/agent", "control"] {
+            assert!(!asked(&authority, other, &client).await, "{other} was sent a message");
+        }
+        assert!(!asked(&TestAuthority::default(), "dc/a/gateway", &client).await, "another authority");
+        assert!(client.post("http://127.0.0.1:9").send().await.unwrap_err().is_builder(), "in plain text");
     }
 }

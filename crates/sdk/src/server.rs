@@ -129,7 +129,8 @@ impl<A: Application> Server<A> {
         let callers = Expect::roles(&[Role::Gateway, Role::Agent]).within(dc);
         let acceptor = Acceptor::new(&identity, callers)?;
         let around = Surroundings { units, metrics: Arc::new(Metrics::default()) };
-        Ok(Self { app: Arc::new(app), listener, acceptor, around, http: http_client()? })
+        let http = http_client(&identity, dc)?;
+        Ok(Self { app: Arc::new(app), listener, acceptor, around, http })
     }
 
     /// The address bound.

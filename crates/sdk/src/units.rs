@@ -18,8 +18,8 @@ use crate::pool::Pool;
 pub struct UnitsFile {
     /// The data center this process runs in.
     pub dc: DcId,
-    /// Base URL of the local gateway, over which messages to other units go.
-    pub gateway: String,
+    /// Base URL of the local gateway for those with an identity, over which messages to other units go.
+    pub mesh: String,
     /// Every unit that has a replica here, of any application.
     pub units: Vec<UnitEntry>,
 }
@@ -112,7 +112,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Table {
-    gateway: String,
+    mesh: String,
     units: BTreeMap<UnitId, Arc<Unit>>,
 }
 
@@ -202,9 +202,9 @@ impl Units {
         self.table().units.values().cloned().collect()
     }
 
-    /// Base URL of the local gateway.
-    pub fn gateway(&self) -> String {
-        self.table().gateway.clone()
+    /// Base URL of the local gateway for those with an identity.
+    pub fn mesh(&self) -> String {
+        self.table().mesh.clone()
     }
 
     pub(crate) fn secret(&self) -> &Secret {
@@ -228,7 +228,7 @@ impl Table {
             };
             (unit.entry.unit.clone(), Arc::new(unit))
         });
-        Self { gateway: file.gateway, units: units.collect() }
+        Self { mesh: file.mesh, units: units.collect() }
     }
 
     fn close_what_is_not_in(&self, after: &Self) {
@@ -262,7 +262,7 @@ mod tests {
                     "database": "bank", "role": "bank", "slots": [slots]})
             })
             .collect();
-        let file = serde_json::json!({"dc": "a", "gateway": "http://127.0.0.1:1", "units": units});
+        let file = serde_json::json!({"dc": "a", "mesh": "https://127.0.0.1:1", "units": units});
         let fresh = path.with_extension("new");
         std::fs::write(&fresh, file.to_string()).unwrap();
         std::fs::rename(fresh, path).unwrap();

@@ -47,7 +47,7 @@ async fn another_unit_or_slot_is_refused() {
     assert_eq!(get("Unit 1", a.clone()).await["code"], "request.invalid");
     assert_eq!(get("unit-1", stranger.clone()).await["code"], "unit.moved");
     // The units file is looked at again when a slot seems to be another's.
-    site.bank.write_units("0-16383", &world.gateway.url(), site.postgres.port());
+    site.bank.write_units("0-16383", &world.gateway.mesh(), site.postgres.port());
     assert_eq!(get("unit-1", stranger.clone()).await["code"], "account.not_found");
 }
 
@@ -116,7 +116,7 @@ async fn a_failover_is_followed() {
     let first = world.transfer(&key, &a, &b, 10).await;
     // The instance of the standby's data center has its own units file: here the same instance is told.
     let standby_port = world.units[0].postgres.standby_port();
-    let gateway = world.gateway.url();
+    let gateway = world.gateway.mesh();
     world.units[0].bank.write_units("0-16383", &gateway, standby_port);
     let refused = until("the standby is asked", || async {
         let answer = world.transfer_once(&fresh_key(), &a, &b, 10).await;

@@ -133,7 +133,7 @@ async fn a_message_is_sent_only_once_its_transfer_is_durable() {
     let mut world = World::durable().await;
     // The other unit is on the same instance in this test: its slots are nobody's, so messages fail there; what
     // counts is that none is sent.
-    let gateway = world.gateway.url();
+    let gateway = world.gateway.mesh();
     let port = world.units[0].postgres.port();
     let a = world.account(0, 100, 0).await;
     let slot = a[..5].parse::<u16>().unwrap();

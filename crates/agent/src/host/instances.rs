@@ -51,7 +51,10 @@ struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct UnitsFile {
     dc: DcId,
+    /// For customers.
     gateway: String,
+    /// For the applications themselves.
+    mesh: String,
     units: Vec<UnitEntry>,
 }
 
@@ -204,6 +207,7 @@ impl Instances {
         let file = UnitsFile {
             dc: self.options.dc.clone(),
             gateway: format!("http://{}", dc.gateway_address()),
+            mesh: format!("https://{}", dc.mesh_address()),
             units: units.collect(),
         };
         if self.units.as_ref() == Some(&file) {

@@ -19,17 +19,17 @@ pub(crate) struct Bank {
 
 impl Bank {
     /// Writes the units file; nothing runs yet.
-    pub(crate) fn new(folder: &Path, unit: &str, slots: &str, gateway: &str, database_port: u16) -> Self {
+    pub(crate) fn new(folder: &Path, unit: &str, slots: &str, mesh: &str, database_port: u16) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let units = folder.join(format!("{unit}.units.json"));
         let bank = Self { address, folder: folder.to_owned(), name: unit.to_owned(), units, child: None };
-        bank.write_units(slots, gateway, database_port);
+        bank.write_units(slots, mesh, database_port);
         bank
     }
 
     /// Replaces the units file as the agent does.
-    pub(crate) fn write_units(&self, slots: &str, gateway: &str, database_port: u16) {
-        let file = serde_json::json!({"dc": "a", "gateway": gateway, "units": [{
+    pub(crate) fn write_units(&self, slots: &str, mesh: &str, database_port: u16) {
+        let file = serde_json::json!({"dc": "a", "mesh": mesh, "units": [{
             "unit": self.name, "application": "bank", "host": "127.0.0.1", "port": database_port,
             "database": "bank", "role": "bank", "slots": [slots]}]});
         let fresh = self.units.with_extension("new");

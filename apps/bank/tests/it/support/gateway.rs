@@ -11,9 +11,13 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use dujiang_identity::{Acceptor, Expect, Role};
 use dujiang_routing::{AccountNumber, slot_of};
 use dujiang_types::{Slot, SlotRange};
 use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 
 use super::Answer;
 
@@ -44,8 +48,33 @@ pub(crate) struct Faults {
 
 pub(crate) struct Gateway {
     caller: Caller,
+    mesh: SocketAddr,
     shared: Arc<Shared>,
-    task: tokio::task::JoinHandle<()>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+/// The port for applications.
+struct Mesh {
+    listener: TcpListener,
+    acceptor: Acceptor,
+}
+
+impl Listener for Mesh {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.unwrap();
+            if let Ok((stream, _)) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 /// A client of the gateway. Cheap to clone, for requests that run beside the test.
@@ -64,7 +93,7 @@ impl Deref for Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -74,15 +103,28 @@ impl Gateway {
     }
 
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let own = dujiang_sdk::testing::authority().identity("dc/a/gateway");
+        let acceptor = Acceptor::new(&own, Expect::roles(&[Role::Application])).unwrap();
+        let secured = Mesh { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), acceptor };
+        let mesh = secured.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let http = dujiang_identity::plain_http_client().build().unwrap();
         let router = Router::new()
             .fallback(forward)
             .with_state((Arc::clone(&shared), dujiang_sdk::testing::gateway_client()));
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { caller: Caller { address, http }, shared, task }
+        let same = router.clone();
+        let tasks = [
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
+            tokio::spawn(async move { axum::serve(secured, same).await.unwrap() }),
+        ];
+        Self { caller: Caller { address, http }, mesh, shared, tasks }
+    }
+
+    /// Where applications reach it.
+    pub(crate) fn mesh(&self) -> String {
+        format!("https://{}", self.mesh)
     }
 
     pub(crate) fn route(&self, unit: &str, slots: &str, address: SocketAddr) {

@@ -74,7 +74,7 @@ impl World {
             let width = 16_384 / count;
             let slots = format!("{}-{}", number * width, (number + 1) * width - 1);
             let postgres = Postgres::start(env!("CARGO_TARGET_TMPDIR"), &name, standby).await;
-            let bank = Bank::new(folder.path(), &name, &slots, &gateway.url(), postgres.port());
+            let bank = Bank::new(folder.path(), &name, &slots, &gateway.mesh(), postgres.port());
             gateway.route(&name, &slots, bank.address());
             units.push(Site { postgres, bank });
         }

@@ -218,8 +218,12 @@ impl Raw {
 
     /// As the gateway of data center `b` connects to others.
     pub(crate) async fn connect_mesh(address: SocketAddr) -> Self {
-        let gateway = authority().identity("dc/b/gateway");
-        let connector = Connector::new(&gateway, Expect::roles(&[Role::Gateway])).unwrap();
+        Self::connect_mesh_as("dc/b/gateway", address).await
+    }
+
+    /// As somebody connects to a gateway.
+    pub(crate) async fn connect_mesh_as(who: &str, address: SocketAddr) -> Self {
+        let connector = Connector::new(&authority().identity(who), Expect::roles(&[Role::Gateway])).unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let stream = connector.connect(address.ip(), stream).await.unwrap();
         Self { stream: Box::new(stream), rest: Vec::new() }
