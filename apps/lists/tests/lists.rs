@@ -29,7 +29,7 @@ impl Instance {
         let postgres = Postgres::start(env!("CARGO_TARGET_TMPDIR"), "unit-1", false).await;
         let folder = tempfile::tempdir().unwrap();
         let units = folder.path().join("units.json");
-        let file = json!({"dc": "a", "gateway": "http://127.0.0.1:9", "units": [{
+        let file = json!({"dc": "a", "mesh": "https://127.0.0.1:9", "units": [{
             "unit": "unit-1", "application": "lists", "host": "127.0.0.1", "port": postgres.port(),
             "database": "bank", "role": "bank", "slots": ["0-16383"]}]});
         std::fs::write(&units, file.to_string()).unwrap();

@@ -166,6 +166,12 @@ impl Client {
         if response.status().is_success() { Ok(()) } else { Err(refusal(response).await) }
     }
 
+    /// `DELETE` of what is no resource.
+    pub async fn delete_path(&self, path: &str) -> Result<(), Failure> {
+        let response = self.send(Method::DELETE, path, None::<&()>, HeaderMap::new()).await?;
+        if response.status().is_success() { Ok(()) } else { Err(refusal(response).await) }
+    }
+
     /// Opens a watch. It lasts until the server ends it.
     pub async fn watch(&self, path: &str) -> Result<Watch, Failure> {
         let response = self.try_servers(true, || self.http.get(format!("{}{path}", self.server()))).await?;

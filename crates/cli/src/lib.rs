@@ -17,4 +17,5 @@ pub mod progress;
 pub mod store;
 pub mod supervisor;
 pub mod table;
+pub mod token;
 pub mod view;

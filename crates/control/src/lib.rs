@@ -26,12 +26,13 @@ mod size;
 mod state;
 pub mod status;
 mod surroundings;
+mod tokens;
 mod validate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dujiang_identity::{Acceptor, Authority, Expect, Identity};
+use dujiang_identity::{Acceptor, Authority, Expect, Identity, Role};
 use dujiang_store::Store;
 use dujiang_unit::Timing;
 use tokio::net::TcpListener;
@@ -40,9 +41,11 @@ use tokio::task::JoinHandle;
 
 pub use api::Sites;
 pub use api::{EvidenceLine, EvidenceList};
+pub use api::{TokenList, TokenReply, TokenRequest};
 pub use error::Error;
 pub use evidence::Signing;
 pub use status::Status;
+pub use tokens::{JoinToken, Used};
 
 use crate::state::Shared;
 
@@ -124,7 +127,7 @@ impl Control {
         trust: Trust,
     ) -> Result<Self, Error> {
         // What somebody may do is decided by request.
-        let acceptor = Acceptor::new(&trust.identity, Expect::anyone())?;
+        let acceptor = Acceptor::new(&trust.identity, Expect::anyone().or(Expect::roles(&[Role::Joiner])))?;
         let bind = |source| Error::Bind { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::records::{at_work, split_key};
+use crate::tokens;
 
 /// Where a store says that it was put back. Not below `control/`, so that a backup of it says so, too.
 pub const MARK: &str = "restored";
@@ -100,7 +101,9 @@ pub fn entries(saved: &[Saved], order: &Order) -> Result<Vec<(String, Bytes)>, R
         return Err(RestoreError::NoUnit(unit.clone()));
     }
     let mut entries = Vec::with_capacity(saved.len() + 2);
-    let left_out = |key: &str| key == MARK || unit_of(key).is_some_and(|unit| order.without.contains(&unit));
+    let forgotten = |key: &str| key == MARK || key.starts_with(tokens::PREFIX);
+    let left_out =
+        |key: &str| forgotten(key) || unit_of(key).is_some_and(|unit| order.without.contains(&unit));
     for saved in saved.iter().filter(|saved| !left_out(&saved.key)) {
         entries.push((saved.key.clone(), value(saved, order)?));
     }
@@ -199,6 +202,7 @@ mod tests {
         running.name = "move-1".to_owned();
         running.status.state = OperationState::Running;
         add(running.kind.key(&running.name), resources::encode(&running).unwrap());
+        add(tokens::key("t-1"), Bytes::from_static(b"{}"));
         Content::of(&Listing { entries, revision: Revision(9) }).unwrap().entries
     }
 
@@ -222,7 +226,12 @@ mod tests {
 
     #[test]
     fn nothing_of_a_backup_is_taken_for_the_present() {
-        let records = records(entries(&saved(), &an_order(&[])).unwrap());
+        let entries = entries(&saved(), &an_order(&[])).unwrap();
+        assert!(
+            entries.iter().all(|(key, _)| !key.starts_with(tokens::PREFIX)),
+            "one may have been used since"
+        );
+        let records = records(entries);
         assert!(records.broken.is_empty(), "{:?}", records.broken);
         assert!(!records.units.is_empty());
         for unit in records.units.values() {

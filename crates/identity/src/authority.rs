@@ -175,8 +175,18 @@ impl Authority {
 
     /// Certifies the key of a signing request (PEM), which must be signed with it; nothing else of it counts.
     pub fn sign(&self, request: &str, name: &Name, addresses: &[IpAddr]) -> Result<String, Error> {
+        self.sign_for(request, name, addresses, Duration::from_secs(self.policy.lifetime_s))
+    }
+
+    /// The same for another time than the policy's.
+    pub fn sign_for(
+        &self,
+        request: &str,
+        name: &Name,
+        addresses: &[IpAddr],
+        lifetime: Duration,
+    ) -> Result<String, Error> {
         let request = CertificateSigningRequestParams::from_pem(request)?;
-        let lifetime = Duration::from_secs(self.policy.lifetime_s);
         Ok(self.certify(&request.public_key, name, addresses, lifetime)?.pem())
     }
 

@@ -17,6 +17,8 @@ use crate::name::Name;
 
 /// A certificate, an authority and a key take two kilobytes.
 const BYTES_MAX: u64 = 64 << 10;
+/// Characters of a line in PEM.
+const PEM_LINE: usize = 64;
 /// Only its owner may read an identity.
 const MODE_SECRET: u32 = 0o600;
 
@@ -94,6 +96,37 @@ impl Bundle {
     /// The authority's certificate.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Certificate, authority and key without what PEM puts around them, on one line.
+    pub(crate) fn to_line(&self) -> String {
+        let body = |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+        [&self.certificate, &self.authority, &self.key].map(|pem| body(pem)).join(".")
+    }
+
+    /// Takes a text apart that was made by [`Self::to_line`].
+    pub(crate) fn from_line(line: &str) -> Result<Self, Error> {
+        let pem = |what: &str, body: &str| {
+            let mut pem = format!("-----BEGIN {what}-----\n");
+            for (at, character) in body.chars().enumerate() {
+                if at > 0 && at % PEM_LINE == 0 {
+                    pem.push('\n');
+                }
+                pem.push(character);
+            }
+            format!("{pem}\n-----END {what}-----\n")
+        };
+        let parts: Vec<&str> = line.split('.').collect();
+        let [certificate, authority, key] = parts[..] else {
+            return Err(Error::Invalid("it has not three parts".to_owned()));
+        };
+        let bundle = Self {
+            certificate: pem("CERTIFICATE", certificate),
+            authority: pem("CERTIFICATE", authority),
+            key: pem("PRIVATE KEY", key),
+        };
+        bundle.certified()?;
+        Ok(bundle)
     }
 
     /// Takes a text apart that was made by [`Self::to_pem`].

@@ -14,9 +14,10 @@ pub struct Expect {
 }
 
 impl Expect {
-    /// Anyone of the platform.
+    /// Anyone of the platform. Who shows a token is not of it yet.
     pub fn anyone() -> Self {
-        Self::roles(Role::ALL)
+        let all = Role::ALL.iter().copied().filter(|role| *role != Role::Joiner);
+        Self { roles: all.collect(), dc: None, or: None }
     }
 
     /// These roles, wherever they are.
@@ -70,6 +71,16 @@ mod tests {
         assert!(refuses("spiffe://p/dc/b/gateway").is_some());
         assert!(refuses("spiffe://p/dc/a/agent").is_some());
         assert!(refuses("spiffe://q/dc/a/gateway").is_some());
+    }
+
+    #[test]
+    fn a_token_is_accepted_only_by_who_expects_one() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let (own, joiner) = (name("spiffe://p/control"), name("spiffe://p/dc/a/joiner/t-1"));
+        assert!(Expect::anyone().refuses(&own, &joiner).is_some());
+        assert_eq!(Expect::anyone().refuses(&own, &name("spiffe://p/dc/a/postgres")), None);
+        let control = Expect::anyone().or(Expect::roles(&[Role::Joiner]));
+        assert_eq!(control.refuses(&own, &joiner), None);
     }
 
     #[test]

@@ -38,6 +38,8 @@ enum Source {
     File(PathBuf),
     /// It has the authority itself.
     Authority(Arc<Authority>, Vec<IpAddr>),
+    /// Nobody: it is used once.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,11 @@ impl Identity {
     pub fn of_authority(authority: Arc<Authority>, name: &Name, addresses: &[IpAddr]) -> Result<Self, Error> {
         let bundle = authority.issue(name, addresses)?;
         Self::new(Source::Authority(authority, addresses.to_vec()), &bundle, None)
+    }
+
+    /// One that is not renewed.
+    pub fn for_once(bundle: &Bundle) -> Result<Self, Error> {
+        Self::new(Source::Nobody, bundle, None)
     }
 
     fn new(source: Source, bundle: &Bundle, stamp: Option<Stamp>) -> Result<Self, Error> {
@@ -143,6 +150,7 @@ impl Inner {
                 }
                 (authority.issue(&self.name, addresses)?, None)
             }
+            Source::Nobody => return Ok(()),
         };
         let facts = bundle.facts()?;
         if facts.name != self.name {

@@ -13,6 +13,7 @@ mod expect;
 mod identity;
 mod name;
 mod tls;
+mod token;
 
 pub mod testing;
 
@@ -25,3 +26,4 @@ pub use etcd::EtcdFiles;
 pub use expect::Expect;
 pub use identity::{Identity, Stamp};
 pub use name::{AGENT_DATABASE_ROLE, Name, REPLICATION_DATABASE_ROLE, Role, STORE_COMMON_NAME};
+pub use token::Token;

@@ -35,6 +35,8 @@ pub enum Role {
     Store,
     /// A person, or a pipeline that acts for one; the name says which.
     Operator,
+    /// Whoever shows a token to become a data center's agent; the name is the token's.
+    Joiner,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
         Self::Postgres,
         Self::Store,
         Self::Operator,
+        Self::Joiner,
     ];
 
     /// As it is written in a name.
@@ -59,6 +62,7 @@ impl Role {
             Self::Postgres => "postgres",
             Self::Store => "store",
             Self::Operator => "operator",
+            Self::Joiner => "joiner",
         }
     }
 }
@@ -101,6 +105,12 @@ impl Name {
         Ok(Self { platform: platform.clone(), dc: None, role: Role::Operator, own: Some(name) })
     }
 
+    /// Whoever shows the token of that name.
+    pub fn joiner(platform: &PlatformId, dc: &DcId, token: &str) -> Result<Self, Error> {
+        let token = AppId::new(token).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(Self { own: Some(token), ..Self::in_dc(platform, dc, Role::Joiner) })
+    }
+
     /// The platform.
     pub fn platform(&self) -> &PlatformId {
         &self.platform
@@ -116,7 +126,7 @@ impl Name {
         self.role
     }
 
-    /// The name within the role: an application's or a person's.
+    /// The name within the role: an application's, a person's or a token's.
     pub fn within_role(&self) -> Option<&str> {
         self.own.as_ref().map(AppId::as_str)
     }
@@ -163,7 +173,7 @@ impl FromStr for Name {
         let role = words.next().ok_or_else(wrong)?;
         let role = *Role::ALL.iter().find(|known| known.as_str() == role).ok_or_else(wrong)?;
         let name = words.next().map(AppId::new).transpose().map_err(|_| wrong())?;
-        let named = matches!(role, Role::Application | Role::Operator);
+        let named = matches!(role, Role::Application | Role::Operator | Role::Joiner);
         let placed = !matches!(role, Role::Control | Role::Operator);
         let elsewhere = role == Role::Operator && dc.is_some();
         if words.next().is_some() || named != name.is_some() || placed && dc.is_none() || elsewhere {
@@ -198,6 +208,7 @@ mod tests {
             "spiffe://demo/control",
             "spiffe://demo/dc/a/control",
             "spiffe://demo/operator/zhang",
+            "spiffe://demo/dc/a/joiner/t-0190f3b2",
         ] {
             assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
         }
@@ -216,6 +227,8 @@ mod tests {
             "spiffe://demo/dc/a/application/bank/more",
             "spiffe://demo/dc/a/operator/zhang",
             "spiffe://demo/operator",
+            "spiffe://demo/joiner/t-0190f3b2",
+            "spiffe://demo/dc/a/joiner",
             "spiffe://demo/dc/A/agent",
             "spiffe://demo/dc/a/root",
         ] {

@@ -126,6 +126,13 @@ pub struct CertificatesReply {
     pub certificates: Vec<Certificate>,
 }
 
+/// `POST /v1/join`: whoever shows a token has its own key certified as that of the data center's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinRequest {
+    /// A certificate signing request in PEM; only its key counts.
+    pub request: String,
+}
+
 /// A certificate and who issued it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Certificate {

@@ -48,6 +48,7 @@ use member::Member;
 pub use member::{ETCD, peer_url};
 use metrics::Metrics;
 use report::Reporter;
+pub(crate) use report::describe;
 use servers::Server;
 
 /// Two reports are at least so far apart: news often come in twos and threes.

@@ -251,7 +251,7 @@ async fn ask_peer(
 }
 
 /// An HTTP error with its causes; its own text names only the address.
-pub(super) fn describe(error: &reqwest::Error) -> String {
+pub(crate) fn describe(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -24,6 +24,7 @@ pub mod operator;
 pub mod site;
 pub mod status;
 pub mod store;
+pub mod token;
 pub mod unit;
 pub mod up;
 pub mod verify;

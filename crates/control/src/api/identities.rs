@@ -63,12 +63,14 @@ fn judge(app: &App, peer: &Peer, dc: &DcId, name: &Name) -> ApiResult<Vec<IpAddr
                 return refuse("the application does not run here");
             }
         }
-        Role::Control | Role::Operator => return refuse("only the platform's authority itself makes these"),
+        Role::Control | Role::Operator | Role::Joiner => {
+            return refuse("only the platform's authority itself makes these");
+        }
     }
     Ok(addresses(&record.spec))
 }
 
 /// Everything of a data center listens on one of these.
-fn addresses(dc: &DataCenterSpec) -> Vec<IpAddr> {
+pub(super) fn addresses(dc: &DataCenterSpec) -> Vec<IpAddr> {
     vec![dc.main_host(), dc.network.host(DataCenterSpec::HOST_APPS)]
 }

@@ -18,6 +18,7 @@ mod sites;
 mod steadiness;
 mod store;
 mod stream;
+mod tokens;
 mod watch;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 pub use evidence::{EvidenceLine, EvidenceList};
 pub use sites::Sites;
 pub(crate) use stream::Hangup;
+pub use tokens::{TokenList, TokenReply, TokenRequest};
 
 use crate::state::Shared;
 
@@ -93,6 +95,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(reports::agent))
         .routes(routes!(reports::gateway))
         .routes(routes!(identities::certify))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+        .routes(routes!(tokens::join))
 }
 
 /// Everything the control plane serves.

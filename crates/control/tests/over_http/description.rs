@@ -37,7 +37,7 @@ async fn every_operation_described_is_served() {
             }
         }
     }
-    assert_eq!(operations, 29);
+    assert_eq!(operations, 33);
 }
 
 #[tokio::test]

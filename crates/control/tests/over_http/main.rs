@@ -8,6 +8,7 @@ mod etcd;
 mod evidence;
 mod garbage;
 mod identity;
+mod join;
 mod plane;
 mod readiness;
 mod resources;

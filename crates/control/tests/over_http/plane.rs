@@ -178,6 +178,7 @@ impl Plane {
                 self.request_as(&format!("dc/{dc}/gateway"), method, path)
             }
             ["", "v1", "identities"] => self.request_as("dc/a/agent", method, path),
+            ["", "v1", "join"] => self.request_as("dc/a/joiner/t-1", method, path),
             _ => self.client.request(method, self.url(path)),
         }
     }
