@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dujiang_testkit::cluster::{Cluster, ClusterError};
 use dujiang_testkit::journal::{self, JournalError, Line, Outcome};
-use dujiang_testkit::load::{Load, Mix, Summary};
+use dujiang_testkit::load::{LoadError, Mix, Patience};
 use dujiang_testkit::status::{Goal, Status, StatusError};
 use dujiang_types::unit::Phase;
 use dujiang_types::{DcId, UnitId};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::books;
 use crate::clock::Clock;
+use crate::customers::{Loads, Within};
 use crate::disk::Disk;
 use crate::fault::{Fault, Ground, LASTS, Target};
 use crate::nets::{Lab, LabError};
@@ -33,8 +34,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const WARM_UP: Duration = Duration::from_millis(1_500);
 /// Operations a second at the bank.
 const RATE: u32 = 30;
-/// Transactions a second over lists.
-const RATE_LISTS: u32 = 12;
+/// Transactions a second over lists, of customers outside.
+const RATE_LISTS: u32 = 8;
+/// And of those in each data center, who reach its gateway only: they would be shown what a primary that is cut off still
+/// says.
+const RATE_WITHIN: u32 = 2;
+/// A customer in a data center that is cut off gives up soon, or it would be waited for.
+const PATIENCE_WITHIN: Patience = Patience { answer: Duration::from_secs(2), attempts: 1 };
 
 /// Violations told of one case.
 const TOLD_MAX: usize = 5;
@@ -108,7 +114,7 @@ pub enum CaseError {
     Journal(#[from] JournalError),
     /// The load.
     #[error(transparent)]
-    Load(#[from] dujiang_testkit::load::LoadError),
+    Load(#[from] LoadError),
 }
 
 /// A platform in the laboratory, watched all the time.
@@ -144,31 +150,6 @@ const FIRST: [usize; 2] = [1, 4];
 /// Whose primaries are killed for a fault in the midst of their failover: it is to meet who takes over.
 const FAILING: [usize; 2] = [2, 4];
 
-/// What the customers of both applications do.
-#[derive(Debug)]
-pub struct Loads {
-    bank: Load,
-    lists: Load,
-}
-
-impl Loads {
-    /// Prefix of the keys of payments.
-    pub fn run(&self) -> &str {
-        self.bank.run()
-    }
-
-    /// Payments acknowledged so far.
-    pub fn acknowledged(&self) -> u64 {
-        self.bank.progress().acknowledged()
-    }
-
-    /// Ends them; what payments and transactions came to.
-    pub async fn stop(self) -> Result<(Summary, Summary), CaseError> {
-        let (bank, lists) = tokio::join!(self.bank.stop(), self.lists.stop());
-        Ok((bank?, lists?))
-    }
-}
-
 impl Bench {
     /// A platform with its control plane in all three data centers, whole.
     pub async fn set_up(lab: &Lab, extras: Extras, seed: u64) -> Result<Self, CaseError> {
@@ -199,7 +180,10 @@ impl Bench {
     pub async fn load(&mut self, mix: Mix) -> Result<Loads, CaseError> {
         self.seed += 1;
         let bank = self.cluster().load(RATE, mix, self.seed).await?;
-        Ok(Loads { bank, lists: self.cluster().load_lists(RATE_LISTS, self.seed)? })
+        let lists = self.cluster().load_lists(RATE_LISTS, self.seed)?;
+        let gateways = self.cluster().platform()?.gateways;
+        let within = Within::start(&self.ground.lab, &lists, gateways, RATE_WITHIN, PATIENCE_WITHIN);
+        Ok(Loads { bank, lists, within })
     }
 
     /// Brings the units that most faults are about back to the first data center.

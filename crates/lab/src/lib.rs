@@ -8,6 +8,7 @@
 pub mod books;
 pub mod case;
 pub mod clock;
+pub mod customers;
 pub mod disk;
 pub mod enter;
 pub mod fault;

@@ -23,7 +23,8 @@ const HEAD: &str = "# The fault matrix
 Written by `make chaos`; do not edit. Three data centers as networks of their own (2 ms there and back within a region, 12 ms across),
 with the control plane in all three, four units with durability `zero`, three of the bank and one (`unit-4`) of lists, and payments
 and transactions over lists all the time except *idle*. A fault lasts 9 s. It happens in `chengdu-1`, home of `unit-1` and `unit-4`,
-or where the control server that decides is. *Mid-move*: these units are moving away; *mid-failover*: the primaries of `unit-2` and
+or where the control server that decides is. Customers of the lists are outside and in every data center, where they reach its
+gateway only. *Mid-move*: these units are moving away; *mid-failover*: the primaries of `unit-2` and
 `unit-4` were killed just before; *mid-rebuild*: replicas of `unit-1` and `unit-4` are being made anew.
 
 A cell says **ok** if afterwards every acknowledged payment was in the books once, no rule of `dujiang verify` was broken - what

@@ -60,6 +60,11 @@ impl Client {
         Ok(Self { http, gateways: gateways.into(), units: units.into(), journal, patience })
     }
 
+    /// The same for customers who reach these gateways; its connections are made by whoever uses it first.
+    pub fn elsewhere(&self, gateways: Vec<Gateway>, patience: Patience) -> Result<Self, LoadError> {
+        Self::new(gateways, self.units.to_vec(), Arc::clone(&self.journal), patience)
+    }
+
     /// Carries out one operation under one key: sends it, and sends it again while its outcome is not settled and
     /// patience lasts. `near` chooses the gateway tried first.
     pub async fn perform(&self, key: &str, near: usize, request: &Request) -> Result<Outcome, JournalError> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::journal::{JournalError, JournalWriter, Outcome};
 use crate::lists;
 use crate::load::plan::{Plan, Planned, Planner};
-use crate::load::{Client, LoadError, Options, Summary, prepare, summary};
+use crate::load::{Client, Gateway, LoadError, Options, Patience, Summary, prepare, summary};
 
 /// Operations in flight at once. A unit that is held for five seconds under 300/s piles up some hundreds; this
 /// leaves room for all units held, and bounds memory and connections.
@@ -66,10 +66,9 @@ impl Progress {
 /// A load under way.
 #[derive(Debug)]
 pub struct Load {
-    run: String,
+    shared: Shared,
     path: PathBuf,
     journal: Arc<JournalWriter>,
-    progress: Arc<Progress>,
     stopping: Arc<AtomicBool>,
     task: JoinHandle<Result<(), JournalError>>,
 }
@@ -93,9 +92,26 @@ impl Load {
         Ok(begun.drive(options, plan))
     }
 
+    /// More customers of this load, who reach these gateways: for whoever lives where they do, such as a thread in
+    /// another network. They go on until they are told to end, and have to end before the load does, whose last reads
+    /// are to see what they did.
+    pub fn customers(
+        &self,
+        gateways: Vec<Gateway>,
+        rate: u32,
+        patience: Patience,
+        stopping: Arc<AtomicBool>,
+    ) -> impl Future<Output = Result<(), LoadError>> + Send + 'static {
+        let shared = self.shared.clone();
+        async move {
+            let client = shared.client.elsewhere(gateways, patience)?;
+            Ok(drive(Shared { client, ..shared }, rate, None, stopping).await?)
+        }
+    }
+
     /// Counters so far.
     pub fn progress(&self) -> &Progress {
-        &self.progress
+        &self.shared.progress
     }
 
     /// The journal's clock, to say when something was done to the platform.
@@ -105,7 +121,7 @@ impl Load {
 
     /// Prefix of all keys of this load.
     pub fn run(&self) -> &str {
-        &self.run
+        &self.shared.run
     }
 
     /// True once its duration is over or its journal failed, and everything in flight has ended.
@@ -126,8 +142,8 @@ impl Load {
             Ok(outcome) => outcome?,
             Err(error) => return Err(LoadError::Options(format!("the load ended by itself: {error}"))),
         }
-        let mut summary = summary::of_run(&self.path, &self.run)?;
-        summary.not_started = self.progress.not_started();
+        let mut summary = summary::of_run(&self.path, &self.shared.run)?;
+        summary.not_started = self.shared.progress.not_started();
         Ok(summary)
     }
 }
@@ -152,16 +168,16 @@ impl Begun {
     }
 
     fn drive(self, options: &Options, plan: impl Plan + 'static) -> Load {
-        let progress = Arc::new(Progress::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let shared = Shared {
-            run: self.run.clone(),
+            run: self.run,
             client: self.client,
             plan: Arc::new(Mutex::new(plan)),
-            progress: Arc::clone(&progress),
+            next: Arc::default(),
+            progress: Arc::default(),
         };
-        let task = tokio::spawn(drive(shared, options.rate, options.duration, Arc::clone(&stopping)));
-        Load { run: self.run, path: options.journal.clone(), journal: self.journal, progress, stopping, task }
+        let task = tokio::spawn(whole(shared.clone(), options.rate, options.duration, Arc::clone(&stopping)));
+        Load { shared, path: options.journal.clone(), journal: self.journal, stopping, task }
     }
 }
 
@@ -171,6 +187,8 @@ struct Shared {
     run: String,
     client: Client,
     plan: Arc<Mutex<dyn Plan>>,
+    /// Number of the next operation.
+    next: Arc<AtomicU64>,
     progress: Arc<Progress>,
 }
 
@@ -179,8 +197,9 @@ impl Shared {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).draw()
     }
 
-    async fn carry_out(self, number: u64, planned: Planned) -> Result<(), JournalError> {
-        let key = format!("{}-{number}", self.run);
+    async fn carry_out(self, planned: Planned) -> Result<(), JournalError> {
+        self.progress.started.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed));
         let outcome = self.client.perform(&key, planned.near, &planned.request).await?;
         self.progress.count(&outcome);
         if let Outcome::Acknowledged(receipt) = outcome {
@@ -188,6 +207,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Operations on schedule, and when they have ended, the last ones.
+async fn whole(
+    shared: Shared,
+    rate: u32,
+    duration: Option<Duration>,
+    stopping: Arc<AtomicBool>,
+) -> Result<(), JournalError> {
+    drive(shared.clone(), rate, duration, stopping).await?;
+    let last = shared.plan.lock().unwrap_or_else(PoisonError::into_inner).last();
+    for planned in last {
+        shared.clone().carry_out(planned).await?;
+    }
+    Ok(())
 }
 
 async fn drive(
@@ -202,9 +236,7 @@ async fn drive(
     // A late timer starts what is due at once: the schedule does not slip.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let end = duration.map(|duration| Instant::now() + duration);
-    let mut next = 0;
     loop {
-        let number = next;
         let now = ticks.tick().await;
         if stopping.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end) {
             break;
@@ -213,12 +245,10 @@ async fn drive(
             shared.progress.not_started.fetch_add(1, Ordering::Relaxed);
             continue;
         };
-        next += 1;
-        shared.progress.started.fetch_add(1, Ordering::Relaxed);
         let planned = shared.draw();
         let (task, failed, stopping) = (shared.clone(), Arc::clone(&failed), Arc::clone(&stopping));
         tokio::spawn(async move {
-            if let Err(error) = task.carry_out(number, planned).await {
+            if let Err(error) = task.carry_out(planned).await {
                 // What cannot be written down must not be done: stop.
                 stopping.store(true, Ordering::Relaxed);
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -229,13 +259,6 @@ async fn drive(
     let everything = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
     // The semaphore is never closed, so this only waits until every operation has ended.
     let _all = room.acquire_many(everything).await;
-    if let Some(failed) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(failed);
-    }
-    let last = shared.plan.lock().unwrap_or_else(PoisonError::into_inner).last();
-    for (number, planned) in (next..).zip(last) {
-        shared.progress.started.fetch_add(1, Ordering::Relaxed);
-        shared.clone().carry_out(number, planned).await?;
-    }
-    Ok(())
+    let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failed.map_or(Ok(()), Err)
 }
