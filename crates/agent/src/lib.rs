@@ -16,5 +16,5 @@ pub mod proc;
 pub mod process;
 pub mod secret;
 
-pub use host::{AgentError, ETCD, IdentityFolder, Options, peer_url, run};
+pub use host::{AgentError, ETCD, IdentityFolder, Options, peer_url, run, witness};
 pub use join::{JoinError, identity_file, join};

@@ -279,3 +279,27 @@ fn addresses_beyond_loopback_are_allowed_when_the_manifest_says_so() {
         with("127.0.12.0/24", "10.1.12.0/24").replacen("platform:", "allow_non_loopback: true\nplatform:", 1);
     assert_eq!(judge(&text), "");
 }
+
+#[test]
+fn a_witness_has_a_vote_between_two_regions_and_nothing_else() {
+    let (_dir, programs) = built();
+    let witness = "\nwitness: { name: vote, network: 127.0.51.0/24 }\n";
+    let text = format!("{}{witness}", with("listen: 127.0.1.1:7000", "store: etcd"));
+    let manifest = Manifest::parse(&text, &programs).unwrap();
+    let members: Vec<String> = manifest.members().iter().map(|(dc, host)| format!("{dc} {host}")).collect();
+    assert_eq!(members, ["chengdu-1 127.0.11.1", "guiyang-1 127.0.21.1", "vote 127.0.51.1"]);
+    assert_eq!(manifest.control_urls(None), ["https://127.0.11.1:7000", "https://127.0.21.1:7000"]);
+    let alone = Manifest { control_sites: [DcId::new("guiyang-1").unwrap()].into(), ..manifest };
+    assert_eq!(alone.members().len(), 1, "re-formed without it");
+
+    let wrong = |from: &str, to: &str| judge(&text.replacen(from, to, 1));
+    assert!(wrong("name: vote", "name: guiyang-1").contains("`guiyang-1` is a data center"));
+    assert!(
+        wrong("127.0.51.0/24", "127.0.12.0/24").contains("overlaps 127.0.12.0/24 of data center `chengdu-2`")
+    );
+    assert!(wrong("127.0.51.0/24", "10.0.0.0/24").contains("not a loopback network"));
+    assert!(wrong("{ name: vote", "{ nam: vote").contains("did you mean `name`?"));
+    let three = "regions:\n  - name: third\n    data_centers:\n      - name: third-1\n        network: 127.0.41.0/24\n        \
+                 gateway: { port: 8080, threads: 1 }\n";
+    assert!(wrong("regions:\n", three).contains("a witness for 3 regions"));
+}

@@ -22,6 +22,8 @@ use crate::verify::{self, Report, UnitSource, VerifyError};
 
 /// Data centers of a test platform, the third one in another region.
 pub const DATA_CENTERS: [&str; 3] = ["chengdu-1", "chengdu-2", "guiyang-1"];
+/// The site that has a vote and nothing else, where there is one.
+pub const WITNESS: &str = "xian-w";
 /// Any single command of ours: `up` of three units on two busy cores takes tens of seconds in a debug build.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 /// For everything to be as it should be, on a machine that does other things, too.
@@ -109,6 +111,17 @@ impl Cluster {
         let programs = programs()?;
         let turn = take_turn().map_err(ClusterError::io("wait for other test platforms"))?;
         Self::place(programs, Some(turn), claim_net()?)
+    }
+
+    /// The same with a witness beside the two regions, for a control plane in the data centers ([`Cluster::up_ha`]).
+    pub fn prepare_witnessed() -> Result<Self, ClusterError> {
+        let cluster = Self::prepare()?;
+        let witness = format!("witness: {{ name: {WITNESS}, network: {}.14.0/24 }}\n", cluster.nets.prefix);
+        let mut text =
+            fs::read_to_string(cluster.manifest()).map_err(ClusterError::io("read the manifest"))?;
+        text.push_str(&witness);
+        fs::write(cluster.manifest(), text).map_err(ClusterError::io("write the manifest"))?;
+        Ok(cluster)
     }
 
     /// The same with networks of their own for the data centers. It does not wait for other test platforms: that is

@@ -46,7 +46,8 @@ fn client_url(host: IpAddr) -> String {
 pub(super) struct Member {
     etcd: JoinHandle<()>,
     stop_etcd: oneshot::Sender<()>,
-    control: Keeper,
+    /// None at a witness.
+    control: Option<Keeper>,
 }
 
 impl Member {
@@ -60,14 +61,27 @@ impl Member {
         let host = *members.get(&options.dc)?;
         let processes = Processes { options: options.clone(), folder: folder.clone(), host };
         let control = Keeper::start(processes.control(), client.clone());
+        Some(Self { control: Some(control), ..Self::of(processes, members) })
+    }
+
+    /// The same without a control server: a vote, and nobody who decides by it.
+    pub(super) fn witness(options: &Options, folder: &Folder) -> Option<Self> {
+        let host = *options.members.get(&options.dc)?;
+        let processes = Processes { options: options.clone(), folder: folder.clone(), host };
+        Some(Self::of(processes, &options.members))
+    }
+
+    fn of(processes: Processes, members: &BTreeMap<DcId, IpAddr>) -> Self {
         let (stop_etcd, stop) = oneshot::channel();
         let etcd = tokio::spawn(keep_etcd(processes, members.clone(), stop));
-        Some(Self { etcd, stop_etcd, control })
+        Self { etcd, stop_etcd, control: None }
     }
 
     /// Ends both, the control server first.
     pub(super) async fn stop(self) {
-        self.control.stop(GRACE).await;
+        if let Some(control) = self.control {
+            control.stop(GRACE).await;
+        }
         // It ends only by this word; a task that is gone has stopped nothing, but neither will anybody else.
         let _ = self.stop_etcd.send(());
         let _ = self.etcd.await;

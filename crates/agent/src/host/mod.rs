@@ -297,6 +297,18 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     Ok(())
 }
 
+/// Runs a witness until `shutdown`: the member of the control store at a site that has nothing else. It talks to no
+/// control server, and nobody but the other members talks to it.
+pub async fn witness(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let folder = Folder::make(&options.data, &options.dc)?;
+    let member = Member::witness(&options, &folder);
+    shutdown.await;
+    if let Some(member) = member {
+        member.stop().await;
+    }
+    Ok(())
+}
+
 /// Reports regularly, and at once when there is news.
 async fn report_until(mut reporter: Reporter, news: Arc<Notify>, over: Arc<Notify>) -> Reporter {
     let every = Duration::from_millis(Timing::default().renew_ms);

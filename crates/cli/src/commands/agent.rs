@@ -40,6 +40,9 @@ pub struct Args {
     /// A file with a token of `dujiang token create`, by which an agent that has no identity gets its first one
     #[arg(long, value_name = "FILE")]
     join: Option<PathBuf>,
+    /// Be a witness: run the member of the control store, and nothing else
+    #[arg(long, requires = "members")]
+    witness: bool,
 }
 
 fn member(text: &str) -> Result<(DcId, IpAddr), String> {
@@ -68,7 +71,12 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
                 _ = interrupt.recv() => {}
             }
         };
-        dujiang_agent::run(options, shutdown).await.map_err(|e| Failure::because("the agent cannot run", &e))
+        let ended = if args.witness {
+            dujiang_agent::witness(options, shutdown).await
+        } else {
+            dujiang_agent::run(options, shutdown).await
+        };
+        ended.map_err(|e| Failure::because("the agent cannot run", &e))
     })
 }
 

@@ -4,15 +4,19 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use dujiang_agent::process::Record;
+use dujiang_agent::{files, proc};
 use dujiang_control::Status;
 use dujiang_control::status::{ReplicaView, UnitView};
 use dujiang_types::DcId;
 use dujiang_types::report::ReplicaState;
 
 use crate::client::Client;
+use crate::commands::store::manifest_in_force;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{self, Paint};
+use crate::supervisor::folder::Folder;
 use crate::table::{Cell, Table, Tone};
 use crate::{exposure, view};
 
@@ -50,15 +54,16 @@ enum Shape {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let client = Client::of(context)?;
+    let print = |status: &Status, again| print(status, args.output, again, witness(context).as_deref());
     context.block_on(async {
-        print(&client.get("/v1/status").await?, args.output, args.watch)?;
+        print(&client.get("/v1/status").await?, args.watch)?;
         if !args.watch {
             return Ok(());
         }
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             match client.get("/v1/status").await {
-                Ok(status) => print(&status, args.output, true)?,
+                Ok(status) => print(&status, true)?,
                 Err(failure) if failure.is_unreachable() => eprintln!("{}", failure.message()),
                 Err(failure) => return Err(failure),
             }
@@ -66,13 +71,34 @@ pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     })
 }
 
-fn print(status: &Status, shape: Shape, again: bool) -> Result<(), Failure> {
+/// How the witness is, where its site can be seen: it talks to nobody but the other members of the store.
+fn witness(context: &Context) -> Option<String> {
+    let folder = Folder::find(context.data()).ok().flatten()?;
+    let name = manifest_in_force(&folder).ok()?.witness?.name;
+    let record = folder.path().join("dc").join(name.as_str()).join("run/etcd.json");
+    let record: Option<Record> = files::read_json(&record).unwrap_or_default();
+    let lives = |record: &Record| {
+        proc::stat(record.pid).is_ok_and(|stat| stat.runs() && stat.start_ticks == record.start_ticks)
+    };
+    Some(if record.is_some_and(|record| lives(&record)) {
+        format!("the witness {name} votes")
+    } else {
+        let why =
+            format!("the witness {name} does not vote: the loss of a region would leave nobody to decide");
+        Paint::stdout().red(why)
+    })
+}
+
+fn print(status: &Status, shape: Shape, again: bool, witness: Option<&str>) -> Result<(), Failure> {
     let paint = Paint::stdout();
     let mut text = match shape {
         Shape::Json => return output::json(status),
         Shape::Table => render(status, paint),
         Shape::Wide => format!("{}\n{}", render(status, paint), exposure::wide(status).render(paint)),
     };
+    if let Some(witness) = witness {
+        let _ = writeln!(text, "{witness}");
+    }
     if again && io::stdout().is_terminal() {
         text.insert_str(0, "\x1b[H\x1b[2J");
     }

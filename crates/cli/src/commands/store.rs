@@ -271,6 +271,12 @@ fn recover_store(args: &RecoverArgs, context: &Context) -> Result<(), Failure> {
         return Err(Failure::usage("say which member is left with --from SITE, and why with --reason TEXT"));
     };
     site(&folder, &manifest, from)?;
+    if manifest.witness.as_ref().is_some_and(|witness| witness.name == *from) {
+        return Err(Failure::usage(format!(
+            "{from} is a witness: there is no control server to lead over its member"
+        ))
+        .hint("name a data center"));
+    }
     refuse_if_led(context)?;
     let id = uuid::Uuid::new_v4().simple().to_string()[..REQUEST_ID_LEN].to_owned();
     let (platform, from, reason) = (manifest.platform.to_string(), from.clone(), reason.clone());

@@ -12,7 +12,7 @@ use dujiang_types::{AppId, DcId, RegionId, UnitId};
 use nix::unistd::{AccessFlags, access};
 
 use super::MEMBERS_MIN;
-use super::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, StoreKind, UnitDraft};
+use super::draft::{ApplicationDraft, Draft, RouteDraft, StoreKind, UnitDraft, WitnessDraft};
 use super::fields::At;
 use super::mistake::{Mistakes, nearest};
 use super::tree::Place;
@@ -37,6 +37,9 @@ const APPLICATIONS_RESERVED: &[&str] = &[
 ];
 /// Replicas a unit needs so that a commit can be in two data centers.
 const REPLICAS_FOR_ZERO: usize = 2;
+
+/// As many regions as a witness decides between.
+const WITNESSED_REGIONS: usize = 2;
 
 /// Where programs are looked for.
 #[derive(Debug, Clone)]
@@ -73,7 +76,10 @@ pub fn check(draft: &Draft, programs: &Programs, mistakes: &mut Mistakes) {
     unique("application", draft.applications.iter().filter_map(|app| app.name.as_ref()), mistakes);
     unique("unit", draft.units.iter().filter_map(|unit| unit.name.as_ref()), mistakes);
     addresses(draft, mistakes);
-    networks(&draft.data_centers, mistakes);
+    networks(draft, mistakes);
+    if let Some(witness) = &draft.witness {
+        check_witness(witness, draft, mistakes);
+    }
     let known = Known::of(draft);
     for app in &draft.applications {
         application(app, &known, programs, mistakes);
@@ -140,10 +146,11 @@ fn unique<'a, T: Display + Eq + Ord + 'a>(
 fn addresses(draft: &Draft, mistakes: &mut Mistakes) {
     const RIGHT: &str =
         "take one of 127.0.0.0/8, or write `allow_non_loopback: true` at the top if others may reach it";
-    if draft.store == StoreKind::Etcd && draft.data_centers.len() < MEMBERS_MIN {
+    if draft.store == StoreKind::Etcd && draft.witness.is_none() && draft.data_centers.len() < MEMBERS_MIN {
         let wrong = format!("`store: etcd` with {} data centers", draft.data_centers.len());
-        let right =
-            format!("it takes {MEMBERS_MIN} members to survive the loss of one; or write `store: redb`");
+        let right = format!(
+            "it takes {MEMBERS_MIN} members to survive the loss of one; add a data center, with two regions a `witness`, or write `store: redb`"
+        );
         mistakes.add(draft.control_at, wrong, right);
     }
     if let Some(control) = &draft.control {
@@ -161,7 +168,8 @@ fn addresses(draft: &Draft, mistakes: &mut Mistakes) {
             );
         }
     }
-    for network in draft.data_centers.iter().filter_map(|dc| dc.network.as_ref()) {
+    let witness = draft.witness.iter().filter_map(|witness| witness.network.as_ref());
+    for network in draft.data_centers.iter().filter_map(|dc| dc.network.as_ref()).chain(witness) {
         if !network.value.is_loopback() && !draft.allow_non_loopback {
             mistakes.add(
                 network.at,
@@ -172,9 +180,30 @@ fn addresses(draft: &Draft, mistakes: &mut Mistakes) {
     }
 }
 
-fn networks(data_centers: &[DataCenterDraft], mistakes: &mut Mistakes) {
-    let networks: Vec<_> =
-        data_centers.iter().filter_map(|dc| Some((dc.name.as_ref()?, dc.network.as_ref()?))).collect();
+/// A witness is for two regions, of which neither has a majority without it.
+fn check_witness(witness: &WitnessDraft, draft: &Draft, mistakes: &mut Mistakes) {
+    if let Some(name) = &witness.name
+        && draft.data_centers.iter().filter_map(|dc| dc.name.as_ref()).any(|dc| dc.value == name.value)
+    {
+        mistakes.add(
+            name.at,
+            format!("`{}` is a data center", name.value),
+            "give the witness a name of its own",
+        );
+    }
+    if draft.regions.len() != WITNESSED_REGIONS {
+        let wrong = format!("a witness for {} regions", draft.regions.len());
+        let right =
+            "a witness decides between two regions: leave it out, with three each has a member that counts";
+        mistakes.add(witness.at, wrong, right);
+    }
+}
+
+fn networks(draft: &Draft, mistakes: &mut Mistakes) {
+    let data_centers =
+        draft.data_centers.iter().filter_map(|dc| Some((dc.name.as_ref()?, dc.network.as_ref()?)));
+    let witness = draft.witness.iter().filter_map(|site| Some((site.name.as_ref()?, site.network.as_ref()?)));
+    let networks: Vec<_> = data_centers.chain(witness).collect();
     for (n, (_, network)) in networks.iter().enumerate() {
         if let Some((name, other)) = networks[..n].iter().find(|(_, o)| o.value.overlaps(network.value)) {
             let wrong = format!("{} overlaps {} of data center `{}`", network.value, other.value, name.value);

@@ -43,6 +43,8 @@ pub struct Draft {
     pub regions: Vec<At<RegionId>>,
     /// All data centers of all regions.
     pub data_centers: Vec<DataCenterDraft>,
+    /// `witness`
+    pub witness: Option<WitnessDraft>,
     /// `applications`
     pub applications: Vec<ApplicationDraft>,
     /// `units`
@@ -93,6 +95,19 @@ pub struct DataCenterDraft {
     pub gateway_port: Option<At<u16>>,
     /// `gateway.threads`
     pub gateway_threads: Option<At<u16>>,
+    /// `launcher`
+    pub launcher: Vec<String>,
+}
+
+/// The witness.
+#[derive(Debug)]
+pub struct WitnessDraft {
+    /// Where it stands.
+    pub at: Place,
+    /// `name`
+    pub name: Option<At<DcId>>,
+    /// `network`
+    pub network: Option<At<Network>>,
     /// `launcher`
     pub launcher: Vec<String>,
 }
@@ -160,6 +175,7 @@ impl Draft {
             "evidence",
             "identities",
             "regions",
+            "witness",
             "applications",
             "units",
         ];
@@ -178,6 +194,7 @@ impl Draft {
             lifetime: read_lifetime(&fields, mistakes),
             regions,
             data_centers,
+            witness: WitnessDraft::read(&fields, mistakes),
             applications: applications.iter().filter_map(|n| ApplicationDraft::read(n, mistakes)).collect(),
             units: units.iter().filter_map(|n| UnitDraft::read(n, mistakes)).collect(),
             units_at: fields.place("units"),
@@ -239,6 +256,19 @@ fn read_regions(fields: &Fields<'_>, mistakes: &mut Mistakes) -> (Vec<At<RegionI
         names.extend(name);
     }
     (names, data_centers)
+}
+
+impl WitnessDraft {
+    fn read(fields: &Fields<'_>, mistakes: &mut Mistakes) -> Option<Self> {
+        let node = fields.optional("witness")?;
+        let witness = Fields::of(node, "`witness`", &["name", "network", "launcher"], mistakes)?;
+        Some(Self {
+            at: node.at,
+            name: witness.parsed("name", "xian", mistakes),
+            network: witness.parsed("network", "127.0.31.0/24", mistakes),
+            launcher: read_words(&witness, "launcher", "[ip, netns, exec, xian]", mistakes),
+        })
+    }
 }
 
 impl DataCenterDraft {

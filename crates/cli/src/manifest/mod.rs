@@ -13,12 +13,12 @@ use std::path::Path;
 
 use dujiang_evidence::Suite;
 use dujiang_identity::Policy;
-use dujiang_types::platform::{ApplicationSpec, DataCenterSpec, GatewaySpec, RouteRule};
+use dujiang_types::platform::{ApplicationSpec, DataCenterSpec, GatewaySpec, Network, RouteRule};
 use dujiang_types::unit::UnitSpec;
 use dujiang_types::{AppId, DcId, PlatformId, UnitId};
 
 use self::check::Programs;
-use self::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, StoreKind, UnitDraft};
+use self::draft::{ApplicationDraft, DataCenterDraft, Draft, RouteDraft, StoreKind, UnitDraft, WitnessDraft};
 use self::mistake::{Mistakes, Refused};
 use self::tree::Place;
 
@@ -42,9 +42,29 @@ pub struct Manifest {
     /// Of data centers whose agents are not started here directly: the command their program and arguments are
     /// given to. It must become the agent (as `ip netns exec` or `nsenter` do), so that its process is the agent's.
     pub launchers: BTreeMap<DcId, Vec<String>>,
-    /// Data centers that have a member of the control store and a control server, if it is [`ControlPlane::Everywhere`].
-    /// Fewer than all after the store was re-formed from the last member.
+    /// A site that only has a member of the control store.
+    pub witness: Option<Witness>,
+    /// Sites that have a member of the control store, if it is [`ControlPlane::Everywhere`]: data centers, each with a
+    /// control server beside it, and the witness. Fewer than [`Manifest::all_sites`] after the store was re-formed from
+    /// the last member.
     pub control_sites: BTreeSet<DcId>,
+}
+
+/// A site in neither of two regions, with a member of the control store and nothing else: with it the loss of either region
+/// leaves a majority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Its name, beside those of the data centers.
+    pub name: DcId,
+    /// Its network; the member binds its main host.
+    pub network: Network,
+}
+
+impl Witness {
+    /// Where its member listens.
+    pub fn main_host(&self) -> IpAddr {
+        self.network.host(DataCenterSpec::HOST_MAIN)
+    }
 }
 
 /// How the control plane is run.
@@ -75,12 +95,23 @@ impl Manifest {
 
     /// The sites that have a member of the control store, with their main hosts; none if it is a file.
     pub fn members(&self) -> BTreeMap<DcId, IpAddr> {
-        match self.control {
-            ControlPlane::One(_) => BTreeMap::new(),
-            ControlPlane::Everywhere => {
-                self.members_specs().map(|(dc, spec)| (dc.clone(), spec.main_host())).collect()
-            }
+        if let ControlPlane::One(_) = self.control {
+            return BTreeMap::new();
         }
+        let beside_servers = self.members_specs().map(|(dc, spec)| (dc.clone(), spec.main_host()));
+        let witness = self.witness.iter().filter(|witness| self.control_sites.contains(&witness.name));
+        beside_servers.chain(witness.map(|witness| (witness.name.clone(), witness.main_host()))).collect()
+    }
+
+    /// The sites that have a member when none was lost: every data center; with a witness one data center of each
+    /// region, the first by name, because two of the same region would be lost together.
+    pub fn all_sites(&self) -> BTreeSet<DcId> {
+        let Some(witness) = &self.witness else { return self.data_centers.keys().cloned().collect() };
+        let mut regions = BTreeMap::new();
+        for (dc, spec) in &self.data_centers {
+            regions.entry(&spec.region).or_insert(dc);
+        }
+        regions.into_values().chain([&witness.name]).cloned().collect()
     }
 
     fn members_specs(&self) -> impl Iterator<Item = (&DcId, &DataCenterSpec)> {
@@ -145,14 +176,27 @@ impl Manifest {
 /// `None` if a value is missing, which the reader has noted as a mistake.
 impl Draft {
     fn finish(self) -> Option<Manifest> {
+        let witness = match self.witness {
+            None => None,
+            Some(WitnessDraft { name, network, launcher, .. }) => {
+                Some((Witness { name: name?.value, network: network?.value }, launcher))
+            }
+        };
         let launched = self.data_centers.iter().filter(|dc| !dc.launcher.is_empty());
         let launchers = launched.map(|dc| Some((dc.name.as_ref()?.value.clone(), dc.launcher.clone())));
-        let launchers = launchers.collect::<Option<_>>()?;
+        let mut launchers = launchers.collect::<Option<BTreeMap<_, _>>>()?;
+        let witness = witness.map(|(witness, launcher)| {
+            if !launcher.is_empty() {
+                launchers.insert(witness.name.clone(), launcher);
+            }
+            witness
+        });
         let data_centers: BTreeMap<DcId, DataCenterSpec> =
             self.data_centers.into_iter().map(DataCenterDraft::finish).collect::<Option<_>>()?;
-        Some(Manifest {
+        let manifest = Manifest {
             launchers,
-            control_sites: data_centers.keys().cloned().collect(),
+            witness,
+            control_sites: BTreeSet::new(),
             platform: self.platform?.value,
             control: match self.store {
                 StoreKind::Redb => ControlPlane::One(self.control?.value),
@@ -169,7 +213,8 @@ impl Draft {
                 .map(ApplicationDraft::finish)
                 .collect::<Option<_>>()?,
             units: self.units.into_iter().map(UnitDraft::finish).collect::<Option<_>>()?,
-        })
+        };
+        Some(Manifest { control_sites: manifest.all_sites(), ..manifest })
     }
 }
 

@@ -120,7 +120,7 @@ async fn etcd(
         files::sync_dir(parent).map_err(cannot("sync", parent))?;
     }
     folder.is_of_this_format()?;
-    let whole = sites.len() == manifest.data_centers.len();
+    let whole = manifest.control_sites == manifest.all_sites();
     folder.set_control_sites((!whole).then_some(&manifest.control_sites))?;
     files::remove_dir(&scratch).map_err(cannot("remove", &scratch))?;
     Ok(kept)

@@ -78,7 +78,10 @@ impl Children {
 
     /// Starts the agents of all data centers, or adopts those that survived.
     pub fn start_agents(&mut self, manifest: &Manifest) {
-        for dc in manifest.data_centers.keys() {
+        let witness = manifest.witness.as_ref().map(|witness| &witness.name);
+        // A witness that has no member has nothing.
+        let witness = witness.filter(|name| manifest.members().contains_key(*name));
+        for dc in manifest.data_centers.keys().chain(witness) {
             let control = manifest.control_urls(Some(dc)).join(",");
             let mut args = ["agent", "--dc", dc.as_str(), "--control", &control].map(str::to_owned).to_vec();
             let platform = &manifest.platform;
@@ -89,6 +92,9 @@ impl Children {
                 let members = manifest.members().into_iter();
                 let members = members.map(|(dc, host)| format!("--member={dc}={host}"));
                 args.extend(members);
+            }
+            if Some(dc) == witness {
+                args.push("--witness".to_owned());
             }
             let env = BTreeMap::from([(ENV_DC.to_owned(), dc.to_string())]);
             let mut spec = self.spec(&format!("agent-{dc}"), args, env);
@@ -185,7 +191,8 @@ pub async fn stop_strangers(folder: &Folder, manifest: &Manifest) {
     for record in records(folder.path()) {
         let name = record.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(dc) = name.strip_prefix("agent-") else { continue };
-        if !manifest.data_centers.keys().any(|known| known.as_str() == dc) {
+        let witness = manifest.witness.iter().map(|witness| &witness.name);
+        if !manifest.data_centers.keys().chain(witness).any(|known| known.as_str() == dc) {
             tracing::info!(dc, "stopping the agent of a data center that is not in the manifest any more");
             stop_recorded(&record, AGENT_GRACE).await;
         }

@@ -1,12 +1,14 @@
 //! The first identities of a platform: what has the authorities' keys makes them.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dujiang_agent::IdentityFolder;
 use dujiang_identity::{Authority, Bundle, Error, Identity, Name, Role};
-use dujiang_types::platform::DataCenterSpec;
+use dujiang_types::DcId;
+use dujiang_types::platform::{DataCenterSpec, Network};
 
 use super::folder::Folder;
 use crate::asked_by;
@@ -59,19 +61,37 @@ impl Issuer {
     /// Every agent's, and that of the member of the store beside it, unless there is one that holds; from then on the
     /// agent renews both.
     pub fn start_agents(&self, folder: &Folder, manifest: &Manifest) -> Result<(), Failure> {
+        for (dc, spec) in &manifest.data_centers {
+            self.start_site(folder, manifest, dc, spec.network)?;
+        }
+        self.renew_witness(folder, manifest)
+    }
+
+    /// The witness's, if they are due: it talks to no control server, so nobody else renews them.
+    pub fn renew_witness(&self, folder: &Folder, manifest: &Manifest) -> Result<(), Failure> {
+        let witness = manifest.witness.as_ref();
+        witness.map_or(Ok(()), |site| self.start_site(folder, manifest, &site.name, site.network))
+    }
+
+    fn start_site(
+        &self,
+        folder: &Folder,
+        manifest: &Manifest,
+        site: &DcId,
+        network: Network,
+    ) -> Result<(), Failure> {
         let failed =
             |error: &dyn std::error::Error| Failure::because("an agent's identity cannot be written", error);
-        for (dc, spec) in &manifest.data_centers {
-            let identities = IdentityFolder::of(folder.path(), dc);
-            identities.make().map_err(|error| failed(&error))?;
-            let own = |role| Name::in_dc(self.authority.platform(), dc, role);
-            let mut wanted = vec![(own(Role::Agent), &*self.authority)];
-            if manifest.members().contains_key(dc) {
-                wanted.push((own(Role::Store), &self.store_authority));
-            }
-            for (name, authority) in wanted {
-                renew(authority, &name, spec, &identities.file(&name)).map_err(|error| failed(&error))?;
-            }
+        let addresses = [DataCenterSpec::HOST_MAIN, DataCenterSpec::HOST_APPS].map(|n| network.host(n));
+        let identities = IdentityFolder::of(folder.path(), site);
+        identities.make().map_err(|error| failed(&error))?;
+        let own = |role| Name::in_dc(self.authority.platform(), site, role);
+        let mut wanted = vec![(own(Role::Agent), &*self.authority)];
+        if manifest.members().contains_key(site) {
+            wanted.push((own(Role::Store), &self.store_authority));
+        }
+        for (name, authority) in wanted {
+            renew(authority, &name, &addresses, &identities.file(&name)).map_err(|error| failed(&error))?;
         }
         Ok(())
     }
@@ -88,12 +108,11 @@ impl Issuer {
     }
 }
 
-fn renew(authority: &Authority, name: &Name, dc: &DataCenterSpec, file: &Path) -> Result<(), Error> {
+fn renew(authority: &Authority, name: &Name, addresses: &[IpAddr], file: &Path) -> Result<(), Error> {
     if !is_due(file, name) {
         return Ok(());
     }
-    let addresses = [dc.main_host(), dc.network.host(DataCenterSpec::HOST_APPS)];
-    authority.issue(name, &addresses)?.write(file)
+    authority.issue(name, addresses)?.write(file)
 }
 
 fn is_due(file: &Path, name: &Name) -> bool {

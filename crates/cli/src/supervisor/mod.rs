@@ -10,6 +10,8 @@ pub mod readiness;
 pub mod report;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -127,8 +129,13 @@ fn check_postgres(root: &Path) -> Result<(), Failure> {
 /// A platform keeps the store it was begun with: its records are there and nowhere else.
 fn check_control(manifest: &Manifest, folder: &Folder) -> Result<(), Failure> {
     if manifest.control != ControlPlane::Everywhere {
-        return Ok(());
+        return match &manifest.witness {
+            None => Ok(()),
+            Some(witness) => Err(Failure::usage(format!("{} is a witness without a vote", witness.name))
+                .hint("a witness is a member of etcd: write `control: { store: etcd }`, or start with --ha")),
+        };
     }
+    check_members(manifest, folder)?;
     if folder.has_redb() {
         return Err(Failure::usage(format!(
             "the platform in {} keeps its records in a file",
@@ -139,7 +146,7 @@ fn check_control(manifest: &Manifest, folder: &Folder) -> Result<(), Failure> {
         ));
     }
     let data_centers = manifest.data_centers.len();
-    if data_centers < MEMBERS_MIN {
+    if manifest.witness.is_none() && data_centers < MEMBERS_MIN {
         return Err(Failure::usage(format!("--ha with {data_centers} data centers"))
             .hint(format!("it takes {MEMBERS_MIN} members of etcd to survive the loss of one")));
     }
@@ -148,6 +155,29 @@ fn check_control(manifest: &Manifest, folder: &Folder) -> Result<(), Failure> {
             .hint("install it from the distribution: `apt-get install etcd-server`"));
     }
     Ok(())
+}
+
+/// Members know each other from the beginning: one that is added or left out later would not be one of them.
+fn check_members(manifest: &Manifest, folder: &Folder) -> Result<(), Failure> {
+    let name = |dir: PathBuf| dir.parent().and_then(Path::file_name).map(OsStr::to_os_string);
+    let begun: BTreeSet<_> = folder.members().into_iter().filter_map(name).collect();
+    let wanted: BTreeSet<_> = manifest.members().into_keys().map(|name| name.as_str().into()).collect();
+    // Fewer: not all of them had begun.
+    if begun.is_subset(&wanted) {
+        return Ok(());
+    }
+    let list = |names: &BTreeSet<OsString>| {
+        names.iter().map(|name| name.to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ")
+    };
+    Err(Failure::usage(format!(
+        "the control store in {} has members in {}, by the manifest it has them in {}",
+        folder.path().display(),
+        list(&begun),
+        list(&wanted)
+    ))
+    .hint(
+        "a platform keeps the members it was begun with: write into the manifest what was there, or name another folder",
+    ))
 }
 
 /// The signals that mean "end in order".
@@ -226,6 +256,9 @@ impl Supervisor {
                 sleep(identities::LOOK_EVERY).await;
                 if let Err(failure) = self.issuer.renew_operator() {
                     tracing::error!(why = failure.message(), "the operator's identity is not renewed");
+                }
+                if let Err(failure) = self.issuer.renew_witness(&self.folder, &self.manifest) {
+                    tracing::error!(why = failure.message(), "the witness's identity is not renewed");
                 }
             }
         };

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 
 use dujiang_agent::proc;
+use dujiang_types::platform::DataCenterSpec;
 
 use crate::failure::Failure;
 use crate::manifest::{ControlPlane, Manifest};
@@ -18,9 +19,21 @@ pub fn addresses(manifest: &Manifest) -> BTreeMap<SocketAddr, String> {
     if let ControlPlane::One(address) = manifest.control {
         all.insert(address, "the control plane".to_owned());
     }
+    let members = manifest.members();
+    for witness in manifest.witness.iter().filter(|witness| members.contains_key(&witness.name)) {
+        let (name, host) = (&witness.name, witness.main_host());
+        if !manifest.launchers.contains_key(name) {
+            let address = |port| SocketAddr::new(host, port);
+            all.insert(address(DataCenterSpec::PORT_ETCD), format!("the etcd member of {name}"));
+            all.insert(
+                address(DataCenterSpec::PORT_ETCD_PEER),
+                format!("the etcd member of {name}, for the others"),
+            );
+        }
+    }
     // What is launched elsewhere binds addresses there, which cannot be tried from here.
     for (dc, spec) in manifest.data_centers.iter().filter(|(dc, _)| !manifest.launchers.contains_key(*dc)) {
-        if manifest.control == ControlPlane::Everywhere {
+        if members.contains_key(dc) {
             all.insert(spec.control_address(), format!("the control server of {dc}"));
             all.insert(spec.etcd_address(), format!("the etcd member of {dc}"));
             all.insert(spec.etcd_peer_address(), format!("the etcd member of {dc}, for the others"));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use dujiang_testkit::cluster::{Cluster, DATA_CENTERS, PATIENCE};
-use dujiang_testkit::drill::{self, Options, Region, Stop};
+use dujiang_testkit::cluster::{Cluster, DATA_CENTERS, PATIENCE, WITNESS};
+use dujiang_testkit::drill::{self, Options, Region, RegionReport, Stop};
 use dujiang_testkit::load::Mix;
-use dujiang_testkit::status::{Status, UnitView};
+use dujiang_testkit::processes::Kind;
+use dujiang_testkit::status::{Goal, Status, UnitView};
+use dujiang_types::{DcId, UnitId};
 use tokio::time::Instant;
 
 use crate::{RATE, cluster, dc, unit};
@@ -17,22 +19,28 @@ async fn second_operator(cluster: &Cluster) -> std::path::PathBuf {
     file
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_region_is_gone_on_without_by_two_operators_and_its_losses_are_told() {
-    let cluster = cluster().await;
-    let approver = Some(second_operator(&cluster).await);
+/// The drill of the region with two of the three data centers.
+async fn lose_chengdu(cluster: &Cluster, seed: u64) -> RegionReport {
+    let approver = Some(second_operator(cluster).await);
     let region = Region { lost: [dc(0), dc(1)].into(), lag: Duration::from_secs(3), approver };
     let options = Options {
         rate: RATE,
         accounts: 60,
         mix: Mix::PAYMENTS,
-        seed: 51,
+        seed,
         fault: Duration::from_secs(5),
         journal: cluster.journal(),
         stop: Stop::default(),
     };
     let report = drill::region_loss(cluster.platform().unwrap(), &region, options, |_| {}).await.unwrap();
     assert!(report.is_correct(), "{:#?} {:#?}", report.troubles, report.books.violations);
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_region_is_gone_on_without_by_two_operators_and_its_losses_are_told() {
+    let cluster = cluster().await;
+    let report = lose_chengdu(&cluster, 51).await;
     assert_eq!(report.units.len(), 2, "{report:#?}");
     // Two promotions without proof, and three units that acknowledge alone.
     assert_eq!(report.ordered.len(), 5, "{:?}", report.ordered);
@@ -146,6 +154,55 @@ async fn a_lost_region_with_the_control_plane_in_it_is_gone_on_without() {
     assert!(status.units.values().all(|view| view.unit.status.home == last), "nothing moves that need not");
     load.stop().await.unwrap();
     // The last moments before the loss may have been acknowledged by the region alone.
+    let journal = cluster.journal().to_string_lossy().into_owned();
+    cluster.dujiang(&["verify", "--journal", &journal, "--accept-losses"]).await.unwrap();
+}
+
+/// With a witness the control store keeps its majority: nobody has to stop the platform and to re-form it, whichever region
+/// is lost. What may be decided about the units is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_witness_the_control_plane_survives_the_loss_of_a_region() {
+    let cluster = Cluster::prepare_witnessed().unwrap().up_ha().await.unwrap();
+    let witness = DcId::new(WITNESS).unwrap();
+    // A member in one data center of each region, and the witness; servers beside the first two only.
+    let member = |dc: &DcId, kind: &Kind| cluster.processes(kind, Some(dc)).unwrap().len();
+    let of = |kind: Kind| [&dc(0), &dc(1), &dc(2), &witness].map(|dc| member(dc, &kind));
+    assert_eq!((of(Kind::Etcd), of(Kind::Control)), ([1, 0, 1, 1], [1, 0, 1, 0]));
+    assert_eq!((of(Kind::Postmaster)[3], of(Kind::Gateway)[3]), (0, 0), "it has no data and no units");
+    let said = cluster.dujiang(&["status"]).await.unwrap();
+    assert!(said.contains(&format!("the witness {WITNESS} votes")), "{said}");
+
+    // While the region is away its orders are given and taken by what is left.
+    let report = lose_chengdu(&cluster, 53).await;
+    assert_eq!((report.units.len(), report.ordered.len()), (2, 5), "{report:#?}");
+    assert!(report.paid_meanwhile > 0);
+    assert!(report.units.values().all(|loss| loss.acknowledged > 0), "{:?}", report.units);
+
+    // The other region, with the home of every unit in it: what is left proves everything, and nobody is asked.
+    let before = cluster.whole().await.unwrap();
+    assert!(before.units.values().all(|view| view.unit.status.home == dc(2)));
+    let load = cluster.load(RATE, Mix::PAYMENTS, 54).await.unwrap();
+    let mark = cluster.data().join("run/power-off").join(dc(2).as_str());
+    std::fs::write(&mark, "").unwrap();
+    let elsewhere = |status: &Status| {
+        let stays = |(_, view): &(&UnitId, &UnitView)| view.unit.status.home == dc(2);
+        let waits = status.units.iter().find(stays).map(|(name, view)| format!("{name}: {}", view.waiting));
+        waits.or_else(|| status.missing(Goal::Serving))
+    };
+    cluster.control().unwrap().wait_for(PATIENCE, elsewhere, |_| {}).await.unwrap();
+    std::fs::remove_file(&mark).unwrap();
+    cluster.whole().await.unwrap();
+
+    // Without the witness the two others are the majority, and people are told.
+    let mark = cluster.data().join("run/power-off").join(WITNESS);
+    std::fs::write(&mark, "").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.dujiang(&["status"]).await.unwrap().contains("does not vote") {
+        assert!(Instant::now() < deadline, "the witness is still there");
+    }
+    assert!(!cluster.serving().await.unwrap().leader.is_empty());
+    std::fs::remove_file(&mark).unwrap();
+    load.stop().await.unwrap();
     let journal = cluster.journal().to_string_lossy().into_owned();
     cluster.dujiang(&["verify", "--journal", &journal, "--accept-losses"]).await.unwrap();
 }

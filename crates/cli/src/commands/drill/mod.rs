@@ -21,10 +21,12 @@ use self::plan::Plan;
 use self::running::Running;
 use self::show::Shown;
 use crate::client::Client;
+use crate::commands::store::{folder_of, manifest_in_force};
 use crate::commands::{get, load};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::figures::parse_duration;
+use crate::manifest::ControlPlane;
 use crate::output::{self, Format, Paint};
 use crate::progress::Progress;
 
@@ -348,17 +350,23 @@ async fn data_centers_of(region: &RegionId, context: &Context) -> Result<BTreeSe
         return Err(Failure::usage(format!("there is no region {region}"))
             .hint("`dujiang get datacenters` shows which data center lies where"));
     }
-    let is_there =
-        |url: &String| within.iter().any(|dc| *url == format!("https://{}", dc.spec.control_address()));
-    let (lost, all) = (client.servers().iter().filter(|url| is_there(url)).count(), client.servers().len());
-    if 2 * lost >= all && lost > 0 {
-        let why = format!(
-            "{lost} of {all} members of the control store lie in {region}: nobody could order anything"
-        );
-        return Err(Failure::refused(why)
-            .hint("`dujiang store recover` re-forms it from what is left, while the platform is stopped"));
+    let lost: BTreeSet<DcId> = within.iter().filter_map(|dc| DcId::new(dc.name.clone()).ok()).collect();
+    let folder = folder_of(context)?;
+    let mut manifest = manifest_in_force(&folder)?;
+    if folder.has_etcd() {
+        manifest.control = ControlPlane::Everywhere;
     }
-    Ok(within.iter().filter_map(|dc| DcId::new(dc.name.clone()).ok()).collect())
+    let members = manifest.members();
+    let (all, fall) = (members.len(), members.keys().filter(|dc| lost.contains(*dc)).count());
+    if 2 * fall >= all && fall > 0 {
+        let why = format!(
+            "{fall} of {all} members of the control store lie in {region}: nobody could order anything"
+        );
+        return Err(Failure::refused(why).hint(
+            "a witness in the manifest leaves a majority; without one `dujiang store recover` re-forms the store while the platform is stopped",
+        ));
+    }
+    Ok(lost)
 }
 
 /// Prints what a drill showed.
