@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use dujiang_agent::files;
 use dujiang_control::restore::{self, Order};
+use dujiang_identity::Folder as Authorities;
 use dujiang_store::backup::Saved;
 use dujiang_store::{RedbStore, Store as _};
 use dujiang_types::Revision;
@@ -85,6 +86,9 @@ async fn etcd(
     let scratch = folder.path().join("run/restore");
     files::remove_dir(&scratch).map_err(cannot("remove", &scratch))?;
     files::make_private_dir(&scratch).map_err(cannot("make", &scratch))?;
+    // A folder of a version that knew none has no authority yet.
+    let authorities = Authorities::of(folder.path()).prepare(&manifest.platform, manifest.identities);
+    authorities.map_err(|e| Failure::because("the platform's authority cannot be used", &e))?;
     let alone = members::Alone::start(folder, &scratch.join("alone")).await?;
     let failed = |e: dujiang_store::Error| Failure::because("the new store cannot be filled", &e);
     let mut store = alone.connect().await.map_err(failed)?;
