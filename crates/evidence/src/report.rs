@@ -227,11 +227,19 @@ pub struct Books {
     pub refused: u64,
     /// Payments whose outcome the client did not learn.
     pub unknown: u64,
-    /// Violations of any rule of the checker; a recovery point of zero means none.
+    /// Violations of any rule of the checker; a recovery point of zero means none, and nothing lost.
     pub violations: u64,
+    /// Payments acknowledged and lost by a promotion without proof: those that loss manifests name. They are no violations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     /// The first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listed: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The report before.

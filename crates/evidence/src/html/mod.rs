@@ -158,10 +158,10 @@ fn write_load(out: &mut String, load: &Load) -> fmt::Result {
 }
 
 fn write_books(out: &mut String, books: &Books) -> fmt::Result {
-    let (class, word) = if books.violations == 0 {
-        ("good", "nothing lost, doubled or invented".to_owned())
-    } else {
-        ("bad", format!("{} violations", books.violations))
+    let (class, word) = match (books.violations, books.lost) {
+        (0, 0) => ("good", "nothing lost, doubled or invented".to_owned()),
+        (0, lost) => ("bad", format!("{lost} acknowledged payments lost, as loss manifests name them")),
+        (violations, _) => ("bad", format!("{violations} violations")),
     };
     writeln!(
         out,
@@ -254,7 +254,8 @@ mod tests {
             Rule { name: "capacity".to_owned(), holds: false, detail: "97 % of connections".to_owned() };
         let figure =
             Figure { name: "outage".to_owned(), value: 12.0, unit: "ms".to_owned(), limit: Some(9.0) };
-        let books = Books { acknowledged: 5, refused: 1, unknown: 0, violations: 0, listed: Vec::new() };
+        let books =
+            Books { acknowledged: 5, refused: 1, unknown: 0, violations: 0, lost: 0, listed: Vec::new() };
         Report {
             units: vec![unit],
             rules: vec![rule],
@@ -263,6 +264,14 @@ mod tests {
             remarks: vec!["a & b".to_owned()],
             ..report("move-1")
         }
+    }
+
+    #[test]
+    fn what_was_lost_is_not_called_a_recovery_point_of_zero() {
+        let books = full().books.map(|books| Books { lost: 3, ..books });
+        let report = Report { books, ..full() };
+        let page = page(&Envelope::seal(&report, &Signer::generate(Suite::International)).unwrap()).unwrap();
+        assert!(page.contains("3 acknowledged payments lost") && !page.contains("nothing lost"));
     }
 
     #[test]

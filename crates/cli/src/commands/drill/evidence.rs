@@ -108,7 +108,17 @@ fn conclusion(shown: &Shown<'_>) -> String {
         (true, 0) => "everything came back, every figure within its limit".to_owned(),
         (true, beyond) => format!("everything came back, {beyond} figures beyond their limits"),
     };
-    format!("nothing lost, doubled or invented; {rest}")
+    format!("{}; {rest}", lost_or_not(shown.books))
+}
+
+/// What became of what was acknowledged, if no rule of the books is broken.
+pub(super) fn lost_or_not(books: &verify::Report) -> String {
+    match books.journal.map_or(0, |journal| journal.lost) {
+        0 => "nothing lost, doubled or invented".to_owned(),
+        lost => format!(
+            "{lost} acknowledged payments lost, each named by a manifest; nothing doubled or invented"
+        ),
+    }
 }
 
 fn books(report: &verify::Report) -> Books {
@@ -118,6 +128,7 @@ fn books(report: &verify::Report) -> Books {
         refused: journal.refused,
         unknown: journal.unknown_done + journal.unknown_not_done,
         violations: report.violation_count,
+        lost: journal.lost,
         listed: report
             .violations
             .iter()

@@ -376,9 +376,10 @@ fn show(common: &Common, shown: &Shown, page: Option<&Path>) -> Result<(), Failu
     }
     shown.print()?;
     let paint = Paint::stdout();
+    let books = evidence::lost_or_not(shown.evidence().books);
     output::line(match (shown.is_correct(), shown.is_within_limits()) {
-        (true, true) => paint.green("nothing lost, doubled or invented; every figure within its limit"),
-        (true, false) => paint.yellow("nothing lost, doubled or invented; a figure is beyond its limit"),
+        (true, true) => paint.green(format_args!("{books}; every figure within its limit")),
+        (true, false) => paint.yellow(format_args!("{books}; a figure is beyond its limit")),
         (false, _) => paint.red("the drill failed"),
     })?;
     if let Some(page) = page {

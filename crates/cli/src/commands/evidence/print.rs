@@ -74,8 +74,8 @@ pub fn print(report: &Report, paint: Paint) -> Result<(), Failure> {
     }
     if let Some(books) = &report.books {
         output::line(format_args!(
-            "books: {} violations; {} acknowledged and there, {} refused and not there, {} unknown",
-            books.violations, books.acknowledged, books.refused, books.unknown
+            "books: {} violations, {} acknowledged and lost; {} acknowledged and there, {} refused and not there, {} unknown",
+            books.violations, books.lost, books.acknowledged, books.refused, books.unknown
         ))?;
     }
     for remark in &report.remarks {
