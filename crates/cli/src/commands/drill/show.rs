@@ -135,8 +135,6 @@ fn region(report: &RegionReport) -> Result<(), Failure> {
         ]);
     }
     output::bytes(table.render(paint).as_bytes())?;
-    let seconds =
-        |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)));
     output::line(format_args!(
         "every unit served again after {}, by {} orders; {} payments without the region; every replica was back {} after its return",
         seconds(report.serving_after_s),
@@ -155,8 +153,6 @@ fn fault(report: &Report) -> Result<(), Failure> {
     let paint = Paint::stdout();
     output::line(paint.bold(format_args!("{}: {} processes killed", report.fault, report.killed)))?;
     output::bytes(units(report).render(paint).as_bytes())?;
-    let seconds =
-        |value: Option<f64>| value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)));
     output::line(format_args!(
         "every unit served again after {}; every replica was back {} after the return",
         seconds(report.serving_after_s),
@@ -167,6 +163,11 @@ fn fault(report: &Report) -> Result<(), Failure> {
     }
     output::bytes(load::table(&report.load).render(paint).as_bytes())?;
     verify::print(&report.books)
+}
+
+/// A time that may never have come.
+fn seconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "never".to_owned(), |s| format!("{} s", rounded(s)))
 }
 
 fn moves(report: &MovesReport) -> Result<(), Failure> {
