@@ -5,7 +5,7 @@
 //!
 //! * `make`: initialise, clone, rewind; * `run`: start under a guard, stop; * `standby`: follow, detach;
 //! * `primary`: promote, sync set, admission, seal; * `observe`: what is; * `identity`: who it shows to be;
-//! * `trial`: whether a copy of it could be promoted now.
+//! * `trial`: whether a copy of it could be promoted now; * `short`: log that hides other log.
 
 mod conf;
 mod error;
@@ -17,6 +17,7 @@ mod observe;
 mod primary;
 mod programs;
 mod run;
+mod short;
 mod sql;
 mod standby;
 mod state;

@@ -154,6 +154,7 @@ impl Replica {
         self.install_identity()?;
         let (data, programs) = (self.pgdata(), self.settings.programs.clone());
         self.on_disk(move |_| prepare_data(&data, &programs)).await?;
+        self.remove_short().await?;
         let log = self.log_file();
         let log_from = std::fs::metadata(&log).map_or(0, |meta| meta.size());
         let run = self.launch()?;

@@ -148,7 +148,18 @@ impl Replica {
 
     /// Stops receiving: durably, and so that no receiver which is just being started can connect any more. After
     /// this the position only becomes known, it does not grow.
+    ///
+    /// If what was received last hides log that was there before, PostgreSQL is stopped: the next start sees to that.
     pub async fn detach(&self) -> Result<(), PostgresError> {
+        self.end_receivers().await?;
+        if self.short().await?.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(unit = %self.settings.unit, "its newest segment ends before the log does; it is started anew");
+        self.stop_now().await
+    }
+
+    async fn end_receivers(&self) -> Result<(), PostgresError> {
         // The state first; with it the password goes, so a receiver that starts late has no way in.
         self.change(|state| state.upstream = None).await?;
         self.files.write(&self.settings, &self.state())?;

@@ -121,6 +121,67 @@ async fn a_follower_of_a_promotion_that_came_to_nothing_is_cloned() {
     assert_eq!(rows(&c).await, ["common", "later"]);
 }
 
+/// What a follower of a primary has that dies while the first segment of its timeline is received: that timeline's history,
+/// and the segment's beginning under the new name. Takes all of `node`'s log but its last page to be missing.
+fn begin_to_receive(node: &Node, end: Position, timeline: u32) {
+    let pg_wal = node.data().join("pg_wal");
+    let last = end.flushed.0 - 1;
+    let place = wal::segment(dujiang_types::Lsn(last));
+    let named = |timeline: u32| pg_wal.join(format!("{timeline:08X}{place}"));
+    let mut text = fs::read(named(end.timeline)).unwrap();
+    let received = usize::try_from(last % wal::SEGMENT_BYTES / 8192 * 8192).unwrap();
+    assert!(received > 0, "the log reaches beyond the first page of a segment");
+    text[received..].fill(0);
+    fs::write(named(timeline), text).unwrap();
+    let history = pg_wal.join(format!("{timeline:08X}.history"));
+    let before = fs::read_to_string(pg_wal.join(format!("{:08X}.history", end.timeline))).unwrap_or_default();
+    fs::write(&history, format!("{before}{}\t{}\tno recovery target specified\n", end.timeline, end.flushed))
+        .unwrap();
+    for path in [named(timeline), history] {
+        node.replica.settings().programs.give(&path).unwrap();
+    }
+}
+
+/// PostgreSQL reads the newest name of a segment, whole or not: started so, a replica would tell less than it has flushed.
+#[tokio::test]
+async fn a_segment_that_is_being_received_again_hides_nothing_from_a_start() {
+    let dir = folder();
+    let (a, lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('kept')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    seal(&a, &[&b]).await;
+    drop(lease);
+    let end = b.position().await;
+    b.replica.stop_now().await.unwrap();
+    begin_to_receive(&b, end, 3);
+    b.replica.start().await.unwrap();
+    assert_eq!(b.position().await, end);
+    let _lease = alone(&b, 3).await;
+    assert_eq!(rows(&b).await, ["kept"]);
+}
+
+/// Promoted so, PostgreSQL panics when it reads its last record again.
+#[tokio::test]
+async fn a_replica_detached_while_a_segment_is_received_again_is_started_anew() {
+    let dir = folder();
+    let (a, lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('kept')").await;
+    let b = Node::follower(dir.path(), "b", &a).await;
+    seal(&a, &[&b]).await;
+    drop(lease);
+    let end = b.position().await;
+    begin_to_receive(&b, end, 3);
+    b.replica.detach().await.unwrap();
+    assert!(matches!(b.replica.observe().await.unwrap(), Process::Stopped { .. }), "it was stopped");
+    b.replica.start().await.unwrap();
+    assert_eq!(b.position().await, end);
+    b.replica.detach().await.unwrap();
+    let _lease = alone(&b, 3).await;
+    assert_eq!(rows(&b).await, ["kept"]);
+}
+
 #[tokio::test]
 async fn two_promotions_that_know_nothing_of_each_other_make_two_timelines() {
     let dir = folder();
