@@ -34,7 +34,9 @@ const WORKER_THREADS: usize = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // Told on stderr, that the log cannot be written would be a panic: stderr is that log.
+    log.log_internal_errors(false).init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args)));

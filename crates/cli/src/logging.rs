@@ -28,6 +28,10 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_from_env(ENV_FILTER).unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+    // It would tell of a log that cannot be written on stderr, which is that log: on a full disk that is a panic, and
+    // the end of whatever task has something to say.
+    let log = log.log_internal_errors(false);
     // Fails only if it was called before, and then there is a log already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi).try_init();
+    let _ = log.try_init();
 }

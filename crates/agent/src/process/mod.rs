@@ -143,7 +143,11 @@ impl Process {
             fingerprint: spec.fingerprint(),
         });
         let process = watched.map_err(fail("watch it".to_owned()))?;
-        files::write_json(&spec.record, &process.record).map_err(fail("write its record".to_owned()))?;
+        if let Err(error) = files::write_json(&spec.record, &process.record) {
+            // Nobody would know of it, and it would hold what the next one needs.
+            let _ = process.kill_group();
+            return Err(fail("write its record".to_owned())(error));
+        }
         Ok(process)
     }
 
