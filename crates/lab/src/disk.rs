@@ -59,6 +59,8 @@ impl Disk {
         fs::create_dir(&disk.folder)?;
         disk.mount()?;
         run("cp", &["-a", &format!("{}/.", text(&content)), &text(&disk.folder)])?;
+        // What was written before the data center had this disk is as safe as it was there.
+        run("sync", &["-f", &text(&disk.folder)])?;
         fs::remove_dir_all(&content)?;
         power(data, dc, true)?;
         Ok(disk)
