@@ -83,12 +83,16 @@ A plan:
   name: quarter
   load: { rate: 300, accounts: 300, seed: 1 }
   steps:
+    - readiness: trial          # or no-trial
     - dc-loss: chengdu-1
       off: 20s
     - pause: 30s
     - moves: unit-1
       count: 3
     - primary-crash: unit-2
+    - region-loss: chengdu      # loses payments: never where there are customers
+      lag: 5s
+      approver: li.pem
 
 The steps are carried out one after the other; after one that fails, no other is begun. Each leaves its own evidence.
 

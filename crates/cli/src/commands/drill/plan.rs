@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_testkit::drill::Stop;
-use dujiang_types::{DcId, UnitId};
+use dujiang_types::{DcId, RegionId, UnitId};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::show::Shown;
-use super::{Common, Drill, Load, carry_out};
+use super::{Common, Drill, Load, carry_out, readiness};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::figures::parse_duration;
@@ -38,25 +38,42 @@ struct LoadEntry {
     seed: Option<u64>,
 }
 
-/// One step; exactly one of `dc-loss`, `primary-crash`, `moves` and `pause` says what it is.
+/// One step; exactly one of the fields down to `pause` says what it is.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Entry {
+    readiness: Option<Readiness>,
     dc_loss: Option<DcId>,
+    region_loss: Option<RegionId>,
     primary_crash: Option<UnitId>,
     moves: Option<UnitId>,
     pause: Option<String>,
-    /// Of `dc-loss`.
+    /// Of `dc-loss` and `region-loss`.
     off: Option<String>,
+    /// Of `region-loss`.
+    lag: Option<String>,
+    /// Of `region-loss`: the identity of a second operator.
+    approver: Option<PathBuf>,
     /// Of `primary-crash`.
     watch: Option<String>,
     /// Of `moves`.
     count: Option<u32>,
 }
 
+/// How much readiness is looked into.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Readiness {
+    /// A copy of every replica is promoted.
+    Trial,
+    /// Nothing is copied.
+    NoTrial,
+}
+
 /// A step that makes sense.
 #[derive(Debug)]
 enum Step {
+    Readiness(readiness::Scope),
     Drill(Drill),
     Pause(Duration),
 }
@@ -105,22 +122,22 @@ impl Entry {
         let common = || Common { load, journal: None, strict: false, output: Format::Table };
         let duration =
             |text: &Option<String>, default: &str| parse_duration(text.as_deref().unwrap_or(default));
-        let named = [
-            self.dc_loss.is_some(),
-            self.primary_crash.is_some(),
-            self.moves.is_some(),
-            self.pause.is_some(),
-        ];
-        if named.iter().filter(|named| **named).count() != 1 {
-            return Err("write exactly one of dc-loss, primary-crash, moves and pause".to_owned());
+        self.is_of_one_kind()?;
+        if let Some(how) = self.readiness {
+            let (trial, what) = match how {
+                Readiness::Trial => (true, "readiness, by trial"),
+                Readiness::NoTrial => (false, "readiness, without trial"),
+            };
+            return Ok((what.to_owned(), Step::Readiness(readiness::Scope::everything(trial))));
         }
-        let unfit = [
-            ("off", self.off.is_some() && self.dc_loss.is_none()),
-            ("watch", self.watch.is_some() && self.primary_crash.is_none()),
-            ("count", self.count.is_some() && self.moves.is_none()),
-        ];
-        if let Some((field, _)) = unfit.into_iter().find(|(_, unfit)| *unfit) {
-            return Err(format!("`{field}` means nothing here: leave it out"));
+        if let Some(region) = self.region_loss {
+            let (lag, off) = (duration(&self.lag, super::REGION_LAG)?, duration(&self.off, super::DC_OFF)?);
+            let what = format!("loss of region {region}");
+            let approver = self.approver;
+            return Ok((
+                what,
+                Step::Drill(Drill::RegionLoss { region, lag, off, approver, common: common() }),
+            ));
         }
         if let Some(dc) = self.dc_loss {
             let off = duration(&self.off, super::DC_OFF)?;
@@ -146,6 +163,37 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Refuses a step that is two things or none, and what belongs to another one.
+    fn is_of_one_kind(&self) -> Result<(), String> {
+        let named = [
+            self.readiness.is_some(),
+            self.dc_loss.is_some(),
+            self.region_loss.is_some(),
+            self.primary_crash.is_some(),
+            self.moves.is_some(),
+            self.pause.is_some(),
+        ];
+        if named.iter().filter(|named| **named).count() != 1 {
+            return Err(
+                "write exactly one of readiness, dc-loss, region-loss, primary-crash, moves and pause"
+                    .to_owned(),
+            );
+        }
+        let unfit = [
+            ("off", self.off.is_some() && self.dc_loss.is_none() && self.region_loss.is_none()),
+            ("lag", self.lag.is_some() && self.region_loss.is_none()),
+            ("approver", self.approver.is_some() && self.region_loss.is_none()),
+            ("watch", self.watch.is_some() && self.primary_crash.is_none()),
+            ("count", self.count.is_some() && self.moves.is_none()),
+        ];
+        match unfit.into_iter().find(|(_, unfit)| *unfit) {
+            Some((field, _)) => Err(format!("`{field}` means nothing here: leave it out")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What came of one step.
 #[derive(Debug, Serialize)]
 struct Done {
@@ -156,6 +204,19 @@ struct Done {
     why: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<PathBuf>,
+}
+
+impl Done {
+    fn fails(&mut self, why: String) {
+        (self.outcome, self.why) = ("failed", Some(why));
+    }
+
+    fn has(&mut self, page: Result<PathBuf, Failure>) {
+        match page {
+            Ok(page) => self.evidence = Some(page),
+            Err(failure) => self.fails(format!("there is no evidence: {}", failure.message())),
+        }
+    }
 }
 
 /// Prints the steps without carrying them out.
@@ -197,6 +258,7 @@ pub(super) async fn run(
                     }
                     outcome.outcome = "passed";
                 }
+                Step::Readiness(scope) => looked(scope, context, stop, progress, &mut outcome).await,
                 Step::Drill(drill) => one(drill, context, stop, progress, &mut outcome).await,
             }
         }
@@ -218,18 +280,34 @@ async fn one(drill: &Drill, context: &Context, stop: &Stop, progress: &Progress,
         Ok((shown, page)) => {
             outcome.outcome = verdict(&shown);
             outcome.why = (!shown.is_correct()).then(|| shown.trouble());
-            match page {
-                Ok(page) => outcome.evidence = Some(page),
-                Err(failure) => {
-                    outcome.outcome = "failed";
-                    outcome.why = Some(format!("there is no evidence: {}", failure.message()));
-                }
+            outcome.has(page);
+        }
+        Err(failure) => outcome.fails(failure.message().to_owned()),
+    }
+}
+
+/// A drill of what is not ready would only show again that it is not: nothing comes after it.
+async fn looked(
+    scope: &readiness::Scope,
+    context: &Context,
+    stop: &Stop,
+    progress: &Progress,
+    outcome: &mut Done,
+) {
+    let found = tokio::select! {
+        found = readiness::carry_out(scope, context, progress) => found,
+        // A trial that is under way is finished and cleaned up by its agent.
+        () = stop.pressed() => return outcome.fails("stopped before all was looked at".to_owned()),
+    };
+    match found {
+        Ok((looked, page)) => {
+            outcome.outcome = "passed";
+            if !readiness::is_ready(&looked) {
+                outcome.fails(readiness::conclusion(&looked));
             }
+            outcome.has(page);
         }
-        Err(failure) => {
-            outcome.outcome = "failed";
-            outcome.why = Some(failure.message().to_owned());
-        }
+        Err(failure) => outcome.fails(failure.message().to_owned()),
     }
 }
 
@@ -269,15 +347,28 @@ mod tests {
     #[test]
     fn a_plan_is_read_with_its_defaults() {
         let text = "name: quarter\nload: { rate: 50 }\nsteps:\n  - dc-loss: chengdu-1\n    off: 20s\n  - pause: 5s\n  - \
-                    moves: unit-1\n    count: 3\n  - primary-crash: unit-2\n";
+                    moves: unit-1\n    count: 3\n  - primary-crash: unit-2\n  - readiness: trial\n  - \
+                    region-loss: chengdu\n    lag: 2s\n    approver: li.pem\n";
         let plan = Plan::parse(text).unwrap();
         let names: Vec<&str> = plan.steps.iter().map(|(what, _)| what.as_str()).collect();
         assert_eq!(
             names,
-            ["loss of chengdu-1", "pause of 5s", "3 moves of unit-1", "crash of the primary of unit-2"]
+            [
+                "loss of chengdu-1",
+                "pause of 5s",
+                "3 moves of unit-1",
+                "crash of the primary of unit-2",
+                "readiness, by trial",
+                "loss of region chengdu"
+            ]
         );
         let Step::Drill(Drill::DcLoss { off, common, .. }) = &plan.steps[0].1 else { panic!("{plan:?}") };
         assert_eq!((*off, common.load.rate, common.load.seed), (Duration::from_secs(20), 50, 1));
+        let Step::Drill(Drill::RegionLoss { lag, off, approver, .. }) = &plan.steps[5].1 else {
+            panic!("{plan:?}")
+        };
+        assert_eq!((*lag, *off), (Duration::from_secs(2), parse_duration(super::super::DC_OFF).unwrap()));
+        assert_eq!(approver.as_deref(), Some(Path::new("li.pem")));
     }
 
     #[test]
@@ -286,6 +377,9 @@ mod tests {
             ("  - {}\n", "step 1: write exactly one of"),
             ("  - dc-loss: a\n    moves: unit-1\n", "exactly one of"),
             ("  - dc-loss: a\n    count: 3\n", "`count` means nothing here"),
+            ("  - dc-loss: a\n    lag: 3s\n", "`lag` means nothing here"),
+            ("  - readiness: trial\n    off: 3s\n", "`off` means nothing here"),
+            ("  - readiness: maybe\n", "maybe"),
             ("  - dc-loss: a\n  - pause: soon\n", "step 2: \"soon\" is not a duration"),
             ("  - moves: unit-1\n    count: 0\n", "count: write 1"),
             ("  - explode: a\n", "explode"),

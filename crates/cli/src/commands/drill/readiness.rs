@@ -29,6 +29,16 @@ const EXAMINATION_MAX: Duration = Duration::from_secs(360);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    scope: Scope,
+    /// How to print the result
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What is looked at, and how deep.
+#[derive(Debug, clap::Args)]
+pub(super) struct Scope {
     /// Only this unit; can be given several times [default: all]
     #[arg(long, value_name = "UNIT")]
     unit: Vec<UnitId>,
@@ -38,14 +48,18 @@ pub(super) struct Args {
     /// Copy and promote nothing
     #[arg(long)]
     no_trial: bool,
-    /// How to print the result
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+}
+
+impl Scope {
+    /// Every takeover of the platform.
+    pub(super) fn everything(trial: bool) -> Self {
+        Self { unit: Vec::new(), dc: Vec::new(), no_trial: !trial }
+    }
 }
 
 /// One takeover with all that was looked at.
 #[derive(Debug, Serialize)]
-struct Looked {
+pub(super) struct Looked {
     #[serde(flatten)]
     takeover: Takeover,
     /// False of a home, too: there is nothing to take over.
@@ -64,17 +78,10 @@ struct Shown<'a> {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let client = Client::of(context)?;
     let progress = Progress::new();
-    let (looked, page) = context.block_on(async {
-        let began = Timestamp::now();
-        let looked = look(args, &client, &progress).await?;
-        progress.say("writing the report");
-        let page = evidence::submit(context, &client, report(began, args, &looked)).await;
-        Ok((looked, page))
-    })?;
+    let (looked, page) = context.block_on(carry_out(&args.scope, context, &progress))?;
     progress.clear();
-    let ready = looked.iter().all(|looked| looked.takeover.home || looked.ready);
+    let ready = is_ready(&looked);
     // What was seen is shown whether or not it could be handed in.
     match args.output {
         Format::Json => {
@@ -87,11 +94,37 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if ready { Ok(()) } else { Err(Failure::silent(EXIT_MISSED)) }
 }
 
+/// Looks, and hands the report in. Beside what was seen stands where the report is, or why there is none.
+pub(super) async fn carry_out(
+    scope: &Scope,
+    context: &Context,
+    progress: &Progress,
+) -> Result<(Vec<Looked>, Result<PathBuf, Failure>), Failure> {
+    let client = Client::of(context)?;
+    let began = Timestamp::now();
+    let looked = look(scope, &client, progress).await?;
+    progress.say("writing the report");
+    let page = evidence::submit(context, &client, report(began, scope, &looked)).await;
+    Ok((looked, page))
+}
+
+/// True if every takeover would work.
+pub(super) fn is_ready(looked: &[Looked]) -> bool {
+    looked.iter().all(|looked| looked.takeover.home || looked.ready)
+}
+
+/// How many takeovers would work, as a sentence.
+pub(super) fn conclusion(looked: &[Looked]) -> String {
+    let takeovers = looked.iter().filter(|looked| !looked.takeover.home);
+    let ready = takeovers.clone().filter(|looked| looked.ready).count();
+    format!("{ready} of {} takeovers would work now", takeovers.count())
+}
+
 /// Looks at one takeover after the other: a copy costs its data center some disk, and never two at once.
-async fn look(args: &Args, client: &Client, progress: &Progress) -> Result<Vec<Looked>, Failure> {
+async fn look(scope: &Scope, client: &Client, progress: &Progress) -> Result<Vec<Looked>, Failure> {
     let wanted = |takeover: &Takeover| {
-        (args.unit.is_empty() || args.unit.contains(&takeover.unit))
-            && (args.dc.is_empty() || args.dc.contains(&takeover.dc))
+        (scope.unit.is_empty() || scope.unit.contains(&takeover.unit))
+            && (scope.dc.is_empty() || scope.dc.contains(&takeover.dc))
     };
     let first: Readiness = client.get("/v1/readiness").await?;
     let mut looked: Vec<Looked> = Vec::new();
@@ -103,7 +136,7 @@ async fn look(args: &Args, client: &Client, progress: &Progress) -> Result<Vec<L
         let mut findings = None;
         if !takeover.home {
             let say = |doing: &str| progress.say(format_args!("{unit} in {dc}: {doing}"));
-            match examine(&takeover, !args.no_trial, client, say).await? {
+            match examine(&takeover, !scope.no_trial, client, say).await? {
                 Ok(found) => {
                     takeover.checks.push(readiness::identities(&found.identities, Timestamp::now()));
                     takeover.checks.extend(found.trial.as_ref().map(readiness::trial));
@@ -155,9 +188,8 @@ async fn examine(
 }
 
 /// The evidence: every check as a rule, every copy's times as figures.
-fn report(began: Timestamp, args: &Args, looked: &[Looked]) -> Report {
+fn report(began: Timestamp, scope: &Scope, looked: &[Looked]) -> Report {
     let takeovers: Vec<&Looked> = looked.iter().filter(|looked| !looked.takeover.home).collect();
-    let ready = takeovers.iter().filter(|looked| looked.ready).count();
     let rules = takeovers.iter().flat_map(|looked| {
         let place = place(&looked.takeover);
         looked.takeover.checks.iter().map(move |check| Rule {
@@ -171,7 +203,7 @@ fn report(began: Timestamp, args: &Args, looked: &[Looked]) -> Report {
         .filter(|looked| !looked.ready)
         .map(|looked| format!("{}: {}", place(&looked.takeover), why_not(&looked.takeover)))
         .collect();
-    if args.no_trial {
+    if scope.no_trial {
         remarks.push("no copy was promoted: it was asked for without".to_owned());
     }
     let ended = Timestamp::now();
@@ -181,8 +213,8 @@ fn report(began: Timestamp, args: &Args, looked: &[Looked]) -> Report {
         platform: String::new(),
         kind: Kind::Drill,
         subject: format!("readiness of {} takeovers", takeovers.len()),
-        outcome: if ready == takeovers.len() { Outcome::Succeeded } else { Outcome::Failed },
-        conclusion: format!("{ready} of {} takeovers would work now", takeovers.len()),
+        outcome: if is_ready(looked) { Outcome::Succeeded } else { Outcome::Failed },
+        conclusion: conclusion(looked),
         began,
         ended,
         written: ended,
@@ -229,10 +261,8 @@ fn why_not(takeover: &Takeover) -> String {
 fn print(looked: &[Looked], page: Option<&PathBuf>) -> Result<(), Failure> {
     let paint = Paint::stdout();
     output::bytes(table(looked).render(paint).as_bytes())?;
-    let takeovers: Vec<&Looked> = looked.iter().filter(|looked| !looked.takeover.home).collect();
-    let ready = takeovers.iter().filter(|looked| looked.ready).count();
-    let conclusion = format!("{ready} of {} takeovers would work now", takeovers.len());
-    output::line(if ready == takeovers.len() { paint.green(conclusion) } else { paint.red(conclusion) })?;
+    let conclusion = conclusion(looked);
+    output::line(if is_ready(looked) { paint.green(conclusion) } else { paint.red(conclusion) })?;
     if let Some(page) = page {
         output::line(format_args!("evidence: {}", page.display()))?;
     }
@@ -300,14 +330,14 @@ mod tests {
         assert_eq!(lines[1], ["unit-1", "a", "at home", "-", "-", "-"]);
         assert_eq!(lines[2], ["unit-1", "b", "ready", "50 MiB in 2.1 s", "0.4 s", "-"]);
         assert_eq!(lines[3], ["unit-1", "c", "not ready", "-", "-", "replica: it streams, or not"]);
-        let args = Args { unit: vec![], dc: vec![], no_trial: false, output: Format::Table };
-        let report = report(Timestamp::UNIX_EPOCH, &args, &all);
+        let scope = Scope::everything(true);
+        let report = report(Timestamp::UNIX_EPOCH, &scope, &all);
         assert_eq!(
             (report.outcome, report.conclusion.as_str()),
             (Outcome::Failed, "1 of 2 takeovers would work now")
         );
         assert_eq!((report.rules.len(), report.figures.len(), report.remarks.len()), (2, 3, 1));
-        let good = super::report(Timestamp::UNIX_EPOCH, &args, &all[..2]);
+        let good = super::report(Timestamp::UNIX_EPOCH, &scope, &all[..2]);
         assert_eq!((good.outcome, good.remarks.len()), (Outcome::Succeeded, 0));
     }
 }
