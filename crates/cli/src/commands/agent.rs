@@ -53,6 +53,7 @@ fn member(text: &str) -> Result<(DcId, IpAddr), String> {
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
+    logging::end_with_any_task();
     let control = context.required_controls()?;
     let identity = match &args.join {
         Some(file) => joined(file, &args.dc, &control, context)?,

@@ -53,6 +53,7 @@ fn trust(args: &Args, context: &Context) -> Result<Trust, dujiang_identity::Erro
 /// Runs the command.
 pub fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     logging::to_stderr();
+    logging::end_with_any_task();
     let store = args.store.clone().map_or_else(|| own_store(context), Ok)?;
     let trust =
         trust(args, context).map_err(|e| Failure::because("the platform's authority cannot be used", &e))?;
