@@ -30,6 +30,8 @@ pub const WHOLE_MAX: Duration = Duration::from_secs(120);
 const MOMENT_MAX: Duration = Duration::from_secs(15);
 /// Between two looks while a moment is waited for: holding and sealing take some hundred milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// An immediate shutdown takes a fraction of a second.
+const QUIT_MAX: Duration = Duration::from_secs(2);
 /// Load before the fault, so that every unit has something under way.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 /// Operations a second at the bank.
@@ -323,16 +325,24 @@ impl Bench {
     /// Kills a replica and takes its data away.
     fn wipe(&self, dc: &DcId, unit: &UnitId) -> Result<(), CaseError> {
         let folder = self.cluster().data().join("dc").join(dc.as_str()).join("units").join(unit.as_str());
-        if let Some(postmaster) = self.cluster().postmaster(dc, unit)? {
-            postmaster.kill()?;
-        }
+        self.end(dc, unit)?;
         // It may be started again meanwhile; what it still writes goes with the rest.
         let away = folder.join("wiped");
         fs::rename(folder.join("pgdata"), &away)?;
-        if let Some(postmaster) = self.cluster().postmaster(dc, unit)? {
-            postmaster.kill()?;
-        }
+        self.end(dc, unit)?;
         Ok(fs::remove_dir_all(&away)?)
+    }
+
+    /// Ends a database at once, and yet so that it gives its shared memory back: without its data nobody could find that any
+    /// more. One that does not heed it is killed.
+    fn end(&self, dc: &DcId, unit: &UnitId) -> Result<(), CaseError> {
+        let Some(postmaster) = self.cluster().postmaster(dc, unit)? else { return Ok(()) };
+        postmaster.signal(Signal::SIGQUIT)?;
+        let deadline = Instant::now() + QUIT_MAX;
+        while postmaster.lives() && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(postmaster.kill()?)
     }
 }
 

@@ -232,6 +232,18 @@ impl Cluster {
         Ok(Control::of(&self.data)?)
     }
 
+    /// Removes its folder, of which nobody lives any more, in order: killed databases have left shared memory behind, which
+    /// would not go with the files.
+    fn purge(&self) -> io::Result<()> {
+        let mut command = process::Command::new(self.programs.join("dujiang"));
+        command.args(["down", "--purge", "--yes", "--data"]).arg(&self.data).stdin(Stdio::null());
+        let output = command.output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
     /// Address of a data center's main host; `number` is its place in [`DATA_CENTERS`].
     pub fn host(&self, number: u8) -> String {
         format!("{}.{}.1", self.nets.prefix, 11 + number)
@@ -319,6 +331,10 @@ impl Drop for Cluster {
         {
             // What the processes logged is what one looks for first.
             eprintln!("the platform's folder is kept: {}", folder.keep().display());
+        } else if self.data.exists()
+            && let Err(error) = self.purge()
+        {
+            tracing::warn!(%error, "a test platform leaves shared memory of its databases behind");
         }
     }
 }

@@ -22,7 +22,7 @@ use super::programs::Run as Tool;
 use super::run::POLL;
 use super::standby::until_primary;
 use super::state::{State, Upstream};
-use super::{ROLE_AGENT, Replica, wal};
+use super::{ROLE_AGENT, Replica, memory, wal};
 use crate::files;
 
 /// Initialising takes a second or two on a fast disk.
@@ -89,25 +89,27 @@ impl Replica {
             self.keep_before_clone(from).await?;
         }
         let made = self.begin_data().await?;
+        let slot = slot(&self.settings.dc);
+        self.base_backup(from, &made, &["--slot", &slot], CLONE_TIMEOUT).await?;
+        self.stop_in_order(STOP_BUDGET).await?;
+        self.finish_data(made).await
+    }
+
+    /// Copies the data directory of `from`, whoever it is now, as it stands when this ends.
+    pub(super) async fn base_backup(
+        &self,
+        from: &Upstream,
+        to: &Path,
+        how: &[&str],
+        limit: Duration,
+    ) -> Result<(), PostgresError> {
         self.install_identity()?;
         self.files.write_tool_password(&self.settings, from)?;
         let connection = conninfo(&self.files, from, &self.files.tool_password(), CLONING, None);
-        let (made_text, slot) = (made.display().to_string(), slot(&self.settings.dc));
-        let args = [
-            "--pgdata",
-            &made_text,
-            "--dbname",
-            &connection,
-            "--no-password",
-            "--wal-method=stream",
-            "--slot",
-            &slot,
-            "--checkpoint=fast",
-            "--no-manifest",
-        ];
-        self.tool("pg_basebackup", &args, String::new(), CLONE_TIMEOUT).await?;
-        self.stop_in_order(STOP_BUDGET).await?;
-        self.finish_data(made).await
+        let to = to.display().to_string();
+        let always = ["--no-password", "--wal-method=stream", "--checkpoint=fast", "--no-manifest"];
+        let args = [&["--pgdata", &to, "--dbname", &connection], &always[..], how].concat();
+        self.tool("pg_basebackup", &args, String::new(), limit).await.map(drop)
     }
 
     /// Makes this replica's log a prefix of the log of `from` again, after keeping what only it has. If that does
@@ -260,17 +262,23 @@ impl Replica {
 
     pub(super) async fn begin_data(&self) -> Result<PathBuf, PostgresError> {
         let made = self.settings.dir.join("pgdata.new");
-        let half = made.clone();
-        self.on_disk(move |_| files::remove_dir(&half).map_err(file("remove", &half))).await?;
+        let (half, programs) = (made.clone(), self.settings.programs.clone());
+        self.on_disk(move |_| {
+            memory::release(&programs, &half);
+            files::remove_dir(&half).map_err(file("remove", &half))
+        })
+        .await?;
         self.settings.programs.make_dir(&made)?;
         Ok(made)
     }
 
     /// Puts what was made in its place.
     pub(super) async fn finish_data(&self, made: PathBuf) -> Result<(), PostgresError> {
-        let (data, dir) = (self.pgdata(), self.settings.dir.clone());
+        let (data, dir, programs) =
+            (self.pgdata(), self.settings.dir.clone(), self.settings.programs.clone());
         self.on_disk(move |durable| {
             durable.change(|state| (state.broken, state.primary_epoch) = (true, None))?;
+            memory::release(&programs, &data);
             files::remove_dir(&data).map_err(file("remove", &data))?;
             fs::rename(&made, &data).map_err(file("rename to", &data))?;
             files::sync_dir(&dir).map_err(file("sync", &dir))?;

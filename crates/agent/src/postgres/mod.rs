@@ -5,13 +5,15 @@
 //!
 //! * `make`: initialise, clone, rewind; * `run`: start under a guard, stop; * `standby`: follow, detach;
 //! * `primary`: promote, sync set, admission, seal; * `observe`: what is; * `identity`: who it shows to be;
-//! * `trial`: whether a copy of it could be promoted now; * `short`: log that hides other log.
+//! * `trial`: whether a copy of it could be promoted now; * `short`: log that hides other log;
+//! * `memory`: what a killed one leaves behind.
 
 mod conf;
 mod error;
 mod identity;
 mod losses;
 mod make;
+pub mod memory;
 mod meter;
 mod observe;
 mod primary;

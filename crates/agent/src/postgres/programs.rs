@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -76,6 +77,13 @@ impl Programs {
         self.user
     }
 
+    /// Has a command run as PostgreSQL's user.
+    pub(super) fn run_as_its_user(&self, command: &mut std::process::Command) {
+        if let Some(user) = self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+    }
+
     /// Makes a directory that belongs to PostgreSQL alone.
     pub fn make_dir(&self, path: &Path) -> Result<(), PostgresError> {
         fs::create_dir_all(path).map_err(file("create", path))?;
@@ -133,9 +141,7 @@ impl Programs {
         command.env("LC_ALL", "C").env(ENV_RECORD, run.mark);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if run.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        if let Some(user) = self.user {
-            command.uid(user.uid).gid(user.gid);
-        }
+        self.run_as_its_user(command.as_std_mut());
         let mut child = command.spawn().map_err(failed)?;
         // Dropped when this action is cancelled: what it started in its group must not write on.
         let _group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()));

@@ -16,12 +16,11 @@ use dujiang_types::unit::SyncSet;
 use dujiang_unit::agent::Process;
 use tokio::time::{Instant, sleep};
 
-use super::conf::{CLONING, conninfo};
 use super::error::{PostgresError, file};
 use super::run::POLL;
 use super::sql::stale_epoch;
 use super::state::Upstream;
-use super::{Reach, Replica, Settings, Tuning};
+use super::{Reach, Replica, Settings, Tuning, memory};
 use crate::clock::boottime_ms;
 use crate::files;
 
@@ -90,7 +89,7 @@ pub async fn promote_a_copy(
 /// Ends and removes whatever is left of a trial of that replica.
 pub async fn clear(of: &Settings) -> Result<(), PostgresError> {
     let settings = settings_of(of);
-    let dir = settings.dir.clone();
+    let (dir, programs) = (settings.dir.clone(), settings.programs.clone());
     if !dir.exists() {
         return Ok(());
     }
@@ -98,8 +97,12 @@ pub async fn clear(of: &Settings) -> Result<(), PostgresError> {
     Replica::open(settings).await?.stop_now().await?;
     let deadline = Instant::now() + REMOVE_TIMEOUT;
     loop {
-        let gone = dir.clone();
-        let removed = tokio::task::spawn_blocking(move || files::remove_dir(&gone)).await;
+        let (gone, programs) = (dir.clone(), programs.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            memory::release_all(&programs, &gone);
+            files::remove_dir(&gone)
+        });
+        let removed = removed.await;
         // A tool that was just killed may have made one more file.
         match removed.map_err(io::Error::other).flatten() {
             Err(_) if Instant::now() < deadline => sleep(POLL).await,
@@ -145,24 +148,8 @@ impl Replica {
     async fn copy_standby(&self, of: &Settings) -> Result<(), PostgresError> {
         let from = Upstream { dc: of.dc.clone(), address: of.address };
         let made = self.begin_data().await?;
-        self.install_identity()?;
-        self.files.write_tool_password(&self.settings, &from)?;
-        let connection = conninfo(&self.files, &from, &self.files.tool_password(), CLONING, None);
-        let (made_text, rate) = (made.display().to_string(), format!("--max-rate={COPY_MB_PER_SECOND}M"));
-        let args = [
-            "--pgdata",
-            &made_text,
-            "--dbname",
-            &connection,
-            "--no-password",
-            "--wal-method=stream",
-            "--no-slot",
-            "--checkpoint=fast",
-            "--no-manifest",
-            "--no-sync",
-            &rate,
-        ];
-        self.tool("pg_basebackup", &args, String::new(), COPY_TIMEOUT).await?;
+        let rate = format!("--max-rate={COPY_MB_PER_SECOND}M");
+        self.base_backup(&from, &made, &["--no-slot", "--no-sync", &rate], COPY_TIMEOUT).await?;
         self.finish_data(made).await
     }
 

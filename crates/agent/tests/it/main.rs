@@ -6,6 +6,7 @@ mod faults;
 mod guard;
 mod identity;
 mod killed;
+mod memory;
 mod meter;
 mod outlive;
 mod pitfalls;

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::pending;
 use std::path::PathBuf;
 
+use dujiang_agent::postgres::memory::Segment;
 use dujiang_agent::postgres::trial::{clear, promote_a_copy};
 use dujiang_agent::postgres::{PostgresError, State};
 use dujiang_agent::proc;
@@ -147,11 +148,14 @@ async fn a_copy_that_outlives_its_agent_is_ended_and_removed_by_the_next() {
         let there = trial_dir(&b);
         until("the middle", || there.join(until_there).exists() || there.join(&socket).exists()).await;
         agent.kill();
+        let memory = Segment::of(&there.join("pgdata"));
         let left: Vec<i32> = proc::processes_in(&there.join("pgdata")).unwrap();
         assert_eq!(left.is_empty(), until_there.starts_with("pgdata.new"), "{until_there}: {left:?}");
+        assert_eq!(left.is_empty(), memory.is_none(), "{until_there}");
 
         clear(b.replica.settings()).await.unwrap();
         assert!(!there.exists());
+        assert_eq!(memory.and_then(|segment| segment.users().unwrap()), None, "shared memory is left over");
         until("the end of the copy", || left.iter().all(|pid| !runs(*pid))).await;
         let mark = format!("DUJIANG_RECORD={}", there.join("tool").display());
         let strays = || proc::pids().unwrap().into_iter().filter(|pid| proc::has_env(*pid, &mark)).count();

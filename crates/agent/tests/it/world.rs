@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dujiang_agent::clock::boottime_ms;
-use dujiang_agent::postgres::{Fit, Programs, Reach, Replica, Settings, Tuning, Upstream};
+use dujiang_agent::postgres::{Fit, Programs, Reach, Replica, Settings, Tuning, Upstream, memory};
 use dujiang_agent::secret::Secret;
 use dujiang_database::Tls;
 use dujiang_identity::testing::TestAuthority;
@@ -203,6 +203,11 @@ impl Drop for Node {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !self.processes().is_empty() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        memory::release_all(&settings.programs, &settings.dir);
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use dujiang_agent::files;
+use dujiang_agent::postgres::{Programs, memory};
 use dujiang_types::DcId;
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
@@ -178,8 +179,19 @@ impl Folder {
         }
     }
 
+    /// Gives back shared memory that databases were killed with; without PostgreSQL here there is none.
+    fn release_memory(&self) {
+        let Ok(programs) = Programs::find() else { return };
+        let dcs = fs::read_dir(self.path.join("dc")).into_iter().flatten().flatten();
+        let units = dcs.filter_map(|dc| fs::read_dir(dc.path().join("units")).ok()).flatten().flatten();
+        for unit in units {
+            memory::release_all(&programs, &unit.path());
+        }
+    }
+
     /// Removes it with everything in it.
     pub fn purge(&self) -> Result<(), Failure> {
+        self.release_memory();
         // The marker last, so that a half-removed folder is still known to be ours.
         for entry in fs::read_dir(&self.path).map_err(|e| self.cannot("read", &self.path, &e))? {
             let path = entry.map_err(|e| self.cannot("read", &self.path, &e))?.path();
