@@ -48,7 +48,7 @@ const PATIENCE_WITHIN: Patience = Patience { answer: Duration::from_secs(2), att
 const TOLD_MAX: usize = 5;
 
 /// When a fault happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Moment {
     /// Nobody pays.
     Idle,

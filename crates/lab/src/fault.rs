@@ -10,6 +10,7 @@ use dujiang_testkit::cluster::Cluster;
 use dujiang_testkit::processes::{self, Kind, Process};
 use dujiang_types::{DcId, UnitId};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Slow};
@@ -17,7 +18,7 @@ use crate::link::Link;
 use crate::nets::Lab;
 
 /// Something that goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each says what it is in `Display`, and nowhere else")]
 pub enum Fault {
     KillControl,

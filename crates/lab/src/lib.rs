@@ -12,6 +12,7 @@ pub mod customers;
 pub mod disk;
 pub mod enter;
 pub mod fault;
+pub mod kept;
 pub mod link;
 pub mod nets;
 pub mod observer;

@@ -1,15 +1,14 @@
-//! What random sequences came to, one after the other: kept as lines in a file, so that a run that is interrupted loses
-//! none of them and can be continued; and told on the page of the fault matrix.
+//! What random sequences came to, one after the other: kept, and told on the page of the fault matrix.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Finding;
+use crate::kept::{Kept, Origin};
 
 /// Sequences a platform goes through before another one takes its place: the checkers look at its whole life after each,
 /// which takes the longer the longer it has lived.
@@ -20,10 +19,6 @@ const HEADING: &str = "## Random sequences\n";
 /// A sequence that was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ran {
-    /// The commit, and whether something was changed since.
-    pub commit: String,
-    /// What machine.
-    pub machine: String,
     /// When it had ended.
     pub at: String,
     /// Its seed.
@@ -37,76 +32,50 @@ pub struct Ran {
 /// Sequences run on one commit.
 #[derive(Debug)]
 pub struct Tally {
-    file: File,
-    commit: String,
-    machine: String,
-    ran: Vec<Ran>,
+    kept: Kept<Ran>,
 }
 
 impl Tally {
-    /// Begins anew, or goes on with what the file says of this commit.
-    pub fn open(path: &Path, commit: &str, machine: &str, go_on: bool) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut ran = Vec::new();
-        if go_on && path.exists() {
-            for line in fs::read_to_string(path)?.lines() {
-                // The last line of a run that was killed may be cut off: its sequence is run again.
-                let Ok(one) = serde_json::from_str::<Ran>(line) else { continue };
-                if one.commit == commit {
-                    ran.push(one);
-                }
-            }
-        }
-        let mut file = File::create(path)?;
-        for one in &ran {
-            append(&mut file, one)?;
-        }
-        drop(file);
-        let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Self { file, commit: commit.to_owned(), machine: machine.to_owned(), ran })
+    /// Begins anew, or goes on with what the file says of this origin.
+    pub fn open(path: &Path, origin: &Origin, go_on: bool) -> io::Result<Self> {
+        Ok(Self { kept: Kept::open(path, origin, go_on)? })
     }
 
     /// Sequences run so far.
     pub fn ran(&self) -> &[Ran] {
-        &self.ran
+        self.kept.results()
     }
 
     /// True if the seed has been run.
     pub fn has(&self, seed: u64) -> bool {
-        self.ran.iter().any(|one| one.seed == seed)
+        self.ran().iter().any(|one| one.seed == seed)
     }
 
     /// Those that were wrong.
     pub fn wrong(&self) -> impl Iterator<Item = &Ran> {
-        self.ran.iter().filter(|one| !one.finding.wrong.is_empty())
+        self.ran().iter().filter(|one| !one.finding.wrong.is_empty())
     }
 
     /// Writes down one more.
     pub fn add(&mut self, seed: u64, faults: usize, finding: Finding) -> io::Result<()> {
-        let (commit, machine, at) = (self.commit.clone(), self.machine.clone(), Timestamp::now().to_string());
-        let one = Ran { commit, machine, at, seed, faults, finding };
-        append(&mut self.file, &one)?;
-        self.ran.push(one);
-        Ok(())
+        self.kept.add(Ran { at: Timestamp::now().to_string(), seed, faults, finding })
     }
 
     /// What all of them came to, in a sentence.
     pub fn summary(&self) -> String {
-        let faults: usize = self.ran.iter().map(|one| one.faults).sum();
-        let sum = |of: fn(&Finding) -> u64| self.ran.iter().map(|one| of(&one.finding)).sum::<u64>();
+        let faults: usize = self.ran().iter().map(|one| one.faults).sum();
+        let sum = |of: fn(&Finding) -> u64| self.ran().iter().map(|one| of(&one.finding)).sum::<u64>();
         let longest = |of: fn(&Finding) -> Option<f64>| {
-            self.ran.iter().filter_map(|one| of(&one.finding)).fold(0.0, f64::max)
+            self.ran().iter().filter_map(|one| of(&one.finding)).fold(0.0, f64::max)
         };
         format!(
             "Commit {}, on {}: {} sequences of 30 s run (seeds {}), {faults} faults, {} sequences wrong. {} payments and {} \
              transactions over lists acknowledged; the longest time a unit went without a payment was {:.1} s, and everything \
              was whole again after at most {:.1} s.",
-            self.commit,
-            self.machine,
-            self.ran.len(),
-            seeds(self.ran.iter().map(|one| one.seed).collect()),
+            self.kept.origin().commit,
+            self.kept.origin().machine,
+            self.ran().len(),
+            seeds(self.ran().iter().map(|one| one.seed).collect()),
             self.wrong().count(),
             sum(|finding| finding.acknowledged),
             sum(|finding| finding.transactions),
@@ -133,12 +102,6 @@ impl Tally {
         }
         text
     }
-}
-
-fn append(file: &mut File, one: &Ran) -> io::Result<()> {
-    let mut line = serde_json::to_vec(one)?;
-    line.push(b'\n');
-    file.write_all(&line)
 }
 
 /// Numbers as ranges.
@@ -182,32 +145,22 @@ mod tests {
     #[test]
     fn what_was_run_is_not_run_again_on_the_same_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("made/sequences.jsonl");
-        let mut tally = Tally::open(&path, "a", "m", true).unwrap();
+        let path = folder.path().join("sequences.jsonl");
+        let origin = Origin { commit: "a".to_owned(), machine: "m".to_owned() };
+        let mut tally = Tally::open(&path, &origin, true).unwrap();
         for seed in [1, 2, 5] {
             tally.add(seed, 7, if seed == 5 { wrong() } else { Finding::default() }).unwrap();
         }
         drop(tally);
-        // A run that was killed while it wrote.
-        let mut text = fs::read_to_string(&path).unwrap();
-        text.truncate(text.len() - 9);
-        fs::write(&path, &text).unwrap();
-        let mut tally = Tally::open(&path, "a", "m", true).unwrap();
-        assert!(tally.has(1) && tally.has(2) && !tally.has(5));
-        tally.add(5, 7, wrong()).unwrap();
-        drop(tally);
 
-        let again = Tally::open(&path, "a", "m", true).unwrap();
-        assert_eq!(again.ran().len(), 3);
+        let again = Tally::open(&path, &origin, true).unwrap();
+        assert!(again.has(1) && again.has(5) && !again.has(3));
         let section = again.section();
         assert!(
             section.contains("3 sequences of 30 s run (seeds 1 to 2, 5), 21 faults, 1 sequences wrong"),
             "{section}"
         );
         assert!(section.contains("two / primaries |"), "{section}");
-        drop(again);
-        assert!(Tally::open(&path, "b", "m", true).unwrap().ran().is_empty());
-        assert!(Tally::open(&path, "a", "m", false).unwrap().ran().is_empty());
     }
 
     #[test]

@@ -4,15 +4,16 @@
 
 use std::error::Error;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use dujiang_lab::case::{Bench, CaseError, Extras, Finding, Moment};
-use dujiang_lab::fault::Fault;
+use dujiang_lab::case::{Bench, CaseError, Extras, Finding};
+use dujiang_lab::kept::{Kept, Origin, UNKNOWN};
 use dujiang_lab::nets::Lab;
-use dujiang_lab::table::Table;
+use dujiang_lab::table::{Cell, Choice, Table};
 use dujiang_lab::tally::{self, SEQUENCES_PER_PLATFORM, Tally};
 use dujiang_lab::{enter, sequence};
 use dujiang_testkit::load::Mix;
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   make chaos                                       the whole matrix, into docs/fault-matrix.md
-  make chaos ARGS='--fault partition --moment load'
+  make chaos ARGS='--fault partition --moment load'   these cells anew; others of the same commit stay on the page
+  make chaos ARGS='--continue'                     only cells that have not been run on this commit
   make chaos ARGS='--seed 1 --sequences 100'       random sequences of 30 s, one after the other
   make chaos ARGS='--seed 1 --sequences 100 --continue'   what an interrupted run has left to do
   make chaos ARGS='--weather-min 20'               200 ms jitter and 1 % loss: nothing may fail over")]
@@ -47,13 +49,13 @@ struct Args {
     /// Run so many random sequences instead of the matrix
     #[arg(long)]
     sequences: Option<u64>,
-    /// Run only those sequences that have not been run yet on this commit
-    #[arg(long = "continue", requires = "sequences")]
+    /// Run only those cells or sequences that have not been run yet on this commit
+    #[arg(long = "continue", conflicts_with = "weather_min")]
     go_on: bool,
     /// Run so many minutes of 200 ms jitter and 1 % loss instead of the matrix
     #[arg(long)]
     weather_min: Option<u64>,
-    /// Keep results of sequences, and logs of what went wrong, here
+    /// Keep results of cells and sequences, and logs of what went wrong, here
     #[arg(long, default_value = "target/chaos")]
     keep: PathBuf,
 }
@@ -77,7 +79,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let lab = Lab::set_up(args.seed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    println!("commit {}, {}", commit(), machine());
+    let Origin { commit, machine } = origin();
+    println!("commit {commit}, {machine}");
     runtime.block_on(async {
         match (args.sequences, args.weather_min) {
             (Some(count), _) => sequences(&lab, args, count).await,
@@ -89,46 +92,46 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
 /// The matrix; true if nothing was wrong.
 async fn matrix(lab: &Lab, args: &Args) -> Result<bool, Box<dyn Error>> {
-    let named =
-        |name: String, wanted: &[String]| wanted.is_empty() || wanted.iter().any(|w| name.contains(w));
     let end = Instant::now() + Duration::from_secs(args.minutes.min(100_000) * 60);
-    let mut table =
-        Table { commit: commit(), machine: machine(), at: Timestamp::now().to_string(), ..Table::default() };
+    let choice = Choice { faults: args.fault.clone(), moments: args.moment.clone(), go_on: args.go_on };
+    let mut kept = Kept::<Cell>::open(&args.keep.join("cells.jsonl"), &origin(), choice.keeps())?;
+    let mut table: Table = kept.results().iter().cloned().collect();
+    let cells = choice.cells(&table);
+    println!("{} cells to run, {} results of this commit are kept", cells.len(), kept.results().len());
+    let run = format!("{:.0}", Timestamp::now());
     let mut bench: Option<(Extras, Bench)> = None;
-    for moment in [Moment::Load, Moment::Failover, Moment::Move, Moment::Rebuild, Moment::Idle] {
-        for fault in Fault::ALL {
-            if !named(fault.to_string(), &args.fault) || !named(moment.to_string(), &args.moment) {
-                continue;
-            }
-            if Instant::now() > end {
-                break;
-            }
-            let extras = Extras { disk: fault.is_of_disk(), clock: fault.is_of_clock() };
-            if bench.as_ref().is_none_or(|(has, _)| (has.disk, has.clock) != (extras.disk, extras.clock)) {
-                // The old one ends before the new one begins.
-                drop(bench.take());
-                bench = Some((extras, Bench::set_up(lab, extras, args.seed).await?));
-            }
-            let Some((_, ready)) = &mut bench else { continue };
-            let finding = ready.run(fault, moment).await.unwrap_or_else(failed);
-            println!("{} {fault}, {moment}: {}", Timestamp::now(), told(&finding));
-            if !finding.wrong.is_empty() {
-                lab.heal();
-                keep(bench.as_ref().map(|(_, bench)| bench), &args.keep, &format!("{fault:?}-{moment:?}"));
-                // What comes after would be blamed for it.
-                bench = None;
-            }
-            table.cells.insert((fault, moment), finding);
-            fs::write(&args.out, tally::page_with_matrix(&read_page(&args.out), &table.page()))?;
+    for (fault, moment) in cells {
+        if Instant::now() > end {
+            break;
         }
+        let extras = Extras { disk: fault.is_of_disk(), clock: fault.is_of_clock() };
+        if bench.as_ref().is_none_or(|(has, _)| (has.disk, has.clock) != (extras.disk, extras.clock)) {
+            // The old one ends before the new one begins.
+            drop(bench.take());
+            bench = Some((extras, Bench::set_up(lab, extras, args.seed).await?));
+        }
+        let Some((_, ready)) = &mut bench else { continue };
+        let finding = ready.run(fault, moment).await.unwrap_or_else(failed);
+        println!("{} {fault}, {moment}: {}", Timestamp::now(), told(&finding));
+        if !finding.wrong.is_empty() {
+            lab.heal();
+            keep(bench.as_ref().map(|(_, bench)| bench), &args.keep, &format!("{fault:?}-{moment:?}"));
+            // What comes after would be blamed for it.
+            bench = None;
+        }
+        let cell = Cell { run: run.clone(), at: format!("{:.0}", Timestamp::now()), fault, moment, finding };
+        kept.add(cell.clone())?;
+        table.add(cell);
+        let page = table.page(kept.origin());
+        fs::write(&args.out, tally::page_with_matrix(&read_page(&args.out), &page))?;
     }
-    Ok(table.cells.values().all(|cell| cell.wrong.is_empty()))
+    Ok(table.is_right())
 }
 
 /// Random sequences; true if nothing was wrong in those run now and before.
 async fn sequences(lab: &Lab, args: &Args, count: u64) -> Result<bool, Box<dyn Error>> {
     let end = Instant::now() + Duration::from_secs(args.minutes.min(100_000) * 60);
-    let mut tally = Tally::open(&args.keep.join("sequences.jsonl"), &commit(), &machine(), args.go_on)?;
+    let mut tally = Tally::open(&args.keep.join("sequences.jsonl"), &origin(), args.go_on)?;
     let seeds = args.seed..args.seed.saturating_add(count);
     let left: Vec<u64> = seeds.filter(|seed| !tally.has(*seed)).collect();
     println!("{} sequences of 30 s to run, {} have been run", left.len(), tally.ran().len());
@@ -241,14 +244,24 @@ fn keep(bench: Option<&Bench>, folder: &Path, name: &str) {
     println!("  logs are kept in {} ({copied:?})", absolute.display());
 }
 
+fn origin() -> Origin {
+    Origin { commit: commit(), machine: machine() }
+}
+
+/// The commit; if something was changed since, with a sum of the changes, since other changes make it another one.
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok()?;
+        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let hash = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    let changed = git(&["status", "--porcelain", "--untracked-files=no", "crates", "apps"]);
-    if changed.is_some_and(|text| !text.is_empty()) { format!("{hash} with changes") } else { hash }
+    let Some(hash) = git(&["rev-parse", "--short", "HEAD"]) else { return UNKNOWN.to_owned() };
+    let changes = git(&["diff", "HEAD", "--", "crates", "apps"]).unwrap_or_default();
+    if changes.is_empty() {
+        return hash;
+    }
+    let mut hasher = DefaultHasher::new();
+    changes.hash(&mut hasher);
+    format!("{hash} with changes {:08x}", hasher.finish() >> 32)
 }
 
 fn machine() -> String {
