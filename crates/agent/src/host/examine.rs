@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use dujiang_identity::{Connector, Error, Expect, Identity, Peer, Role};
+use dujiang_identity::{Connector, Error, Expect, Peer, Role};
+use dujiang_types::UnitId;
 use dujiang_types::platform::DataCenterSpec;
 use dujiang_types::readiness::{Examine, Examined, Findings, ShownIdentity, Trial};
 use dujiang_types::unit::Unit;
-use dujiang_types::{DcId, UnitId};
 use dujiang_unit::readiness::may_try;
 use dujiang_unit::safety::disk_wanted;
 use jiff::Timestamp;
@@ -136,7 +136,7 @@ async fn identities(shared: &Shared, spec: &DataCenterSpec, unit: &Unit) -> Vec<
         ask("gateway", to(Role::Gateway), spec.gateway_admin_address(), Protocol::Tls).await,
         ask(
             "database",
-            database(own, &shared.options.dc),
+            Connector::to_database(own, &shared.options.dc),
             spec.database_address(unit.spec.port),
             Protocol::Postgres,
         )
@@ -148,10 +148,6 @@ async fn identities(shared: &Shared, spec: &DataCenterSpec, unit: &Unit) -> Vec<
         shown.push(ask(&name, to(Role::Application), instance.address, Protocol::Tls).await);
     }
     shown
-}
-
-fn database(own: &Identity, dc: &DcId) -> Result<Connector, Error> {
-    Connector::to_database(own, dc)
 }
 
 /// How a conversation begins.

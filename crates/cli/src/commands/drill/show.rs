@@ -1,6 +1,8 @@
 //! What a drill showed, for people and for the report.
 
 use dujiang_testkit::drill::{MovesReport, RegionReport, Report};
+use dujiang_testkit::load::Summary;
+use dujiang_testkit::verify::Report as Books;
 use dujiang_types::DcId;
 use serde::Serialize;
 
@@ -142,11 +144,16 @@ fn region(report: &RegionReport) -> Result<(), Failure> {
         report.paid_meanwhile,
         seconds(report.whole_after_s)
     ))?;
-    for trouble in &report.troubles {
+    end(paint, &report.troubles, &report.load, &report.books)
+}
+
+/// What every report ends with: what else went wrong, the load, and the books.
+fn end(paint: Paint, troubles: &[String], driven: &Summary, books: &Books) -> Result<(), Failure> {
+    for trouble in troubles {
         output::line(paint.red(trouble))?;
     }
-    output::bytes(load::table(&report.load).render(paint).as_bytes())?;
-    verify::print(&report.books)
+    output::bytes(load::table(driven).render(paint).as_bytes())?;
+    verify::print(books)
 }
 
 fn fault(report: &Report) -> Result<(), Failure> {
@@ -158,11 +165,7 @@ fn fault(report: &Report) -> Result<(), Failure> {
         seconds(report.serving_after_s),
         seconds(report.whole_after_s)
     ))?;
-    for trouble in &report.troubles {
-        output::line(paint.red(trouble))?;
-    }
-    output::bytes(load::table(&report.load).render(paint).as_bytes())?;
-    verify::print(&report.books)
+    end(paint, &report.troubles, &report.load, &report.books)
 }
 
 /// A time that may never have come.
@@ -203,8 +206,7 @@ fn moves(report: &MovesReport) -> Result<(), Failure> {
         rounded(report.median_hold_ms),
         rounded(report.hold_limit_ms)
     ))?;
-    output::bytes(load::table(&report.load).render(paint).as_bytes())?;
-    verify::print(&report.books)
+    end(paint, &[], &report.load, &report.books)
 }
 
 fn units(report: &Report) -> Table {
