@@ -9,6 +9,7 @@
 //! So before a start, and before a detached replica says how far its log reaches, such a copy goes: there is nothing in
 //! it that the older segment has not.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,16 +24,16 @@ use crate::files;
 /// Reading one segment takes milliseconds; more means that the disk hangs.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One segment under two names.
+/// The segment in which a timeline begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pair {
+struct Beginning {
+    timeline: u32,
+    /// Its place in the log: what follows the timeline in its name.
     place: String,
     /// Where the segment begins.
-    begins: Lsn,
-    older: u32,
-    newer: u32,
-    /// Up to here both are the same log.
-    parted: Lsn,
+    at: Lsn,
+    /// Ancestors that have log in this place, the last one last, and up to where it is also this timeline's.
+    ancestors: Vec<(u32, Lsn)>,
 }
 
 impl Replica {
@@ -49,15 +50,39 @@ impl Replica {
     /// The copies that end too early.
     pub(super) async fn short(&self) -> Result<Vec<PathBuf>, PostgresError> {
         let pg_wal = self.pg_wal();
-        let pairs = pairs(&pg_wal).map_err(file("compare the log in", &pg_wal))?;
+        let within = pg_wal.clone();
+        let compare = move |_: &_| beginnings(&within).map_err(file("look for timelines in", &within));
         let mut short = Vec::new();
-        for pair in pairs {
-            let newer = self.readable(pair.newer, pair.begins, pair.parted).await?;
-            if newer < pair.parted && newer < self.readable(pair.older, pair.begins, pair.parted).await? {
-                short.push(pg_wal.join(format!("{:08X}{}", pair.newer, pair.place)));
+        // PostgreSQL never looks at what is below a newer name. Many timelines may begin in one segment when a unit has
+        // failed over and over: then this is what keeps it from being slow to come back.
+        let mut hidden = BTreeSet::new();
+        for beginning in self.on_disk(compare).await? {
+            let Beginning { timeline, place, ancestors, .. } = &beginning;
+            if hidden.contains(&(place.clone(), *timeline)) {
+                continue;
+            }
+            if self.is_short(&beginning).await? {
+                short.push(pg_wal.join(format!("{timeline:08X}{place}")));
+            } else {
+                hidden.extend(ancestors.iter().map(|(ancestor, _)| (place.clone(), *ancestor)));
             }
         }
         Ok(short)
+    }
+
+    /// True if an ancestor has more of the log both share.
+    async fn is_short(&self, beginning: &Beginning) -> Result<bool, PostgresError> {
+        let (pg_wal, of) = (self.pg_wal(), beginning.clone());
+        let compare = move |_: &_| of.differing(&pg_wal).map_err(file("compare the log in", &pg_wal));
+        let differing = self.on_disk(compare).await?;
+        let Some((_, until)) = differing.last() else { return Ok(false) };
+        let reached = self.readable(beginning.timeline, beginning.at, *until).await?;
+        for (older, parted) in differing {
+            if reached < parted && reached < self.readable(older, beginning.at, parted).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Up to where one segment's records can be read, at most to `until`. The last one counts from where it begins: of
@@ -79,26 +104,39 @@ fn last_record(said: &str) -> Option<Lsn> {
     said.split_once("error in WAL record at ")?.1.split(':').next()?.trim().parse().ok()
 }
 
-/// Segments in which a timeline begins, and which differ from what is there of an ancestor, before the two part.
-fn pairs(pg_wal: &Path) -> io::Result<Vec<Pair>> {
-    let mut pairs = Vec::new();
-    let timelines = fs::read_dir(pg_wal)?.flatten().filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()
-    });
-    for newer in timelines {
-        let history = wal::read_history(pg_wal, newer)?;
-        let Some((_, left)) = history.ancestors.last() else { continue };
-        let (place, begins) = (wal::segment(*left), Lsn(left.0 - left.0 % wal::SEGMENT_BYTES));
-        let named = |timeline: u32| pg_wal.join(format!("{timeline:08X}{place}"));
-        for (older, parted) in &history.ancestors {
-            if *parted > begins && differ(&named(*older), &named(newer), parted.0 - begins.0)? {
-                let (place, older, parted) = (place.clone(), *older, *parted);
-                pairs.push(Pair { place, begins, older, newer, parted });
+impl Beginning {
+    /// Of the ancestors those whose segment is not the same up to where it should be.
+    fn differing(&self, pg_wal: &Path) -> io::Result<Vec<(u32, Lsn)>> {
+        let named = |timeline: u32| pg_wal.join(format!("{timeline:08X}{}", self.place));
+        let mut differing = Vec::new();
+        for (ancestor, parted) in &self.ancestors {
+            if differ(&named(*ancestor), &named(self.timeline), parted.0 - self.at.0)? {
+                differing.push((*ancestor, *parted));
             }
         }
+        Ok(differing)
     }
-    Ok(pairs)
+}
+
+/// Where timelines begin, the newest first.
+fn beginnings(pg_wal: &Path) -> io::Result<Vec<Beginning>> {
+    let mut timelines: Vec<u32> = fs::read_dir(pg_wal)?
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()
+        })
+        .collect();
+    timelines.sort_unstable_by(|a, b| b.cmp(a));
+    let mut beginnings = Vec::new();
+    for timeline in timelines {
+        let mut ancestors = wal::read_history(pg_wal, timeline)?.ancestors;
+        let Some((_, left)) = ancestors.last() else { continue };
+        let (place, at) = (wal::segment(*left), Lsn(left.0 - left.0 % wal::SEGMENT_BYTES));
+        ancestors.retain(|(_, parted)| *parted > at);
+        beginnings.push(Beginning { timeline, place, at, ancestors });
+    }
+    Ok(beginnings)
 }
 
 /// True if both are there and their first bytes, so many, are not the same.
@@ -138,22 +176,28 @@ mod tests {
         let begins = |timeline: u32, ancestors: &str| {
             fs::write(dir.path().join(format!("{timeline:08X}.history")), ancestors).unwrap();
         };
+        let later = Lsn(left.0 + 50);
         begins(2, &format!("1\t{left}\treason\n"));
         begins(3, "# No timeline\n");
-        begins(4, &format!("1\t{left}\treason\n2\t{}\treason\n", Lsn(left.0 + 50)));
+        begins(4, &format!("1\t{left}\treason\n2\t{later}\treason\n"));
+        // It begins a segment later: nothing of an ancestor lies in it.
+        begins(5, &format!("1\t{}\treason\n", Lsn(17 * wal::SEGMENT_BYTES)));
+        let found = beginnings(dir.path()).unwrap();
+        let [five, four, two] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((five.timeline, &five.ancestors[..]), (5, &[][..]));
+        assert_eq!((four.timeline, &four.ancestors[..]), (4, &[(1, left), (2, later)][..]));
+        assert_eq!((two.timeline, &two.place, two.at), (2, &place, Lsn(left.0 - 100)));
+
+        let differing = |beginning: &Beginning| beginning.differing(dir.path()).unwrap();
         write(1, &[7; 200]);
-        assert_eq!(pairs(dir.path()).unwrap(), [], "one name only");
+        assert_eq!(differing(two), [], "one name only");
         let same_up_to = |count: usize| [vec![7; count], vec![0; 200 - count]].concat();
         write(2, &same_up_to(100));
-        assert_eq!(pairs(dir.path()).unwrap(), [], "they part where they part");
+        assert_eq!(differing(two), [], "they part where they part");
         write(2, &same_up_to(99));
-        let begins = Lsn(left.0 - 100);
-        let pair = Pair { place: place.clone(), begins, older: 1, newer: 2, parted: left };
-        assert_eq!(pairs(dir.path()).unwrap(), [pair]);
-        // Of all ancestors, each up to where it was left.
+        assert_eq!(differing(two), [(1, left)]);
         write(2, &same_up_to(150));
         write(4, &same_up_to(120));
-        let pair = Pair { place: place.clone(), begins, older: 2, newer: 4, parted: Lsn(left.0 + 50) };
-        assert_eq!(pairs(dir.path()).unwrap(), [pair]);
+        assert_eq!(differing(four), [(2, later)], "of all ancestors, each up to where it was left");
     }
 }
