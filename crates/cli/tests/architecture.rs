@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates that do no IO, read no clock and spawn nothing: events in, decisions out.
-const PURE: &[&str] = &["dujiang-types", "dujiang-routing", "dujiang-unit", "dujiang-history"];
+const PURE: &[&str] =
+    &["dujiang-types", "dujiang-routing", "dujiang-unit", "dujiang-history", "dujiang-bank-rules"];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
     "async-trait",
