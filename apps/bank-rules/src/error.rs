@@ -69,6 +69,26 @@ pub enum RuleError {
         /// What there is.
         available_minor: i64,
     },
+    /// Less than the smallest amount of its kind.
+    #[error("{minor} minor units are less than the smallest such amount, {min_minor}")]
+    BelowMinimum {
+        /// The amount.
+        minor: i64,
+        /// The smallest.
+        min_minor: i64,
+    },
+    /// A period's interest alone is more than the instalment, so the loan would grow.
+    #[error(
+        "instalment {number} of {amount_minor} minor units is less than its interest of {interest_minor}"
+    )]
+    InstalmentBelowInterest {
+        /// Its number.
+        number: u16,
+        /// The instalment.
+        amount_minor: i64,
+        /// The interest.
+        interest_minor: i64,
+    },
     /// An amount must be more than zero.
     #[error("the amount must be more than zero")]
     NotPositive,

@@ -1,4 +1,4 @@
-//! The rules of the core bank: days, rates, interest and tax, fixed-term and notice deposits.
+//! The rules of the core bank: days, rates, interest and tax, deposits, loans, products.
 //!
 //! Pure: no IO, no clock, no async runtime. Days are given, never asked for; amounts are integers of minor units; what
 //! lies between two minor units is kept exactly ([`Interest`]) and rounded once, where money moves. Every rule names
@@ -10,7 +10,9 @@ pub mod day_count;
 pub mod error;
 pub mod fixed_term;
 pub mod interest;
+pub mod loan;
 pub mod notice;
+pub mod product;
 pub mod rate;
 pub mod replay;
 pub mod settlement;

@@ -49,6 +49,12 @@ impl Rate {
         self.0 < 0
     }
 
+    /// Whole percents, from 0 to 100; for constants.
+    pub(crate) const fn percent(whole: i64) -> Self {
+        assert!(0 <= whole && whole <= 100, "a share of a whole");
+        Self(whole * (Self::ONE / 100))
+    }
+
     /// The sum, as base rate and spread have one.
     pub fn plus(self, other: Self) -> Result<Self, RuleError> {
         Self::of_units(self.0 + other.0)
@@ -98,6 +104,13 @@ impl fmt::Display for Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Factor(i64);
+
+impl Factor {
+    /// Of units of a ten-thousandth.
+    pub(crate) const fn ten_thousandths(units: i64) -> Self {
+        Self(units)
+    }
+}
 
 impl FromStr for Factor {
     type Err = RuleError;
@@ -163,6 +176,11 @@ impl<T> Dated<T> {
             Some(pair) => Err(RuleError::DatesOutOfOrder(pair[1].from)),
             None => Ok(Self(values)),
         }
+    }
+
+    /// One value for all days.
+    pub fn always(value: T) -> Self {
+        Self(vec![Since { from: Date::MIN, value }])
     }
 
     /// Adds a value that begins after all the others.

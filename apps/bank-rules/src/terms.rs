@@ -266,7 +266,12 @@ impl Bearing {
     }
 }
 
-impl Quotes<'_> {
+impl<'terms> Quotes<'terms> {
+    /// The terms they are of.
+    pub fn terms(&self) -> &'terms InterestTerms {
+        self.terms
+    }
+
     /// The rate of each tier on a day.
     pub(crate) fn rates(&self, on: Date) -> Result<&[Rate], RuleError> {
         let rates = self.rates.at(on).filter(|_| on <= self.through);

@@ -6,7 +6,7 @@
 use dujiang_bank_rules::replay::{Movement, replay};
 use dujiang_bank_rules::terms::{BalanceTier, Bearing, Fixing, Remainder};
 use dujiang_bank_rules::{
-    Accrual, DayCount, InterestTerms, Opening, PostedRates, RateRule, RateSource, Settlement,
+    Accrual, Dated, DayCount, InterestTerms, Opening, PostedRates, RateRule, RateSource, Settlement,
 };
 use dujiang_types::{Currency, Money};
 use jiff::ToSpan;
@@ -186,7 +186,7 @@ proptest! {
         let movements: Vec<_> = case.movements.iter()
             .map(|(on, minor)| Movement { value_date: day(*on), minor: *minor }).collect();
         let until = day(case.days);
-        let replayed = replay(&movements, opening(), Currency::CNY, until, &terms, &posted).unwrap();
+        let replayed = replay(&movements, opening(), Currency::CNY, until, &Dated::always(&terms), &posted).unwrap();
         let auditor = Auditor { case: &case, denominator: BigInt::from(case.year * 1_000_000) };
         let (settled, open) = auditor.settle();
         let found: Vec<i64> = replayed.settled.iter().map(|settled| settled.interest.minor).collect();
@@ -259,7 +259,7 @@ proptest! {
         let total = |terms: &InterestTerms| {
             let until = day(days);
             let mut replayed =
-                replay(&movements, opening(), Currency::CNY, until, terms, &PostedRates::default()).unwrap();
+                replay(&movements, opening(), Currency::CNY, until, &Dated::always(terms), &PostedRates::default()).unwrap();
             let quotes = terms.quotes(&PostedRates::default(), opening(), OPENED, until).unwrap();
             let last = replayed.accrual.close(until, &quotes).unwrap();
             replayed.settled.iter().map(|settled| settled.interest.minor).sum::<i64>() + last.interest.minor

@@ -5,7 +5,8 @@
 use dujiang_bank_rules::replay::{Movement, Replayed, replay};
 use dujiang_bank_rules::terms::{BalanceTier, Bearing, Fixing, Remainder, TermTier};
 use dujiang_bank_rules::{
-    Accrual, DayCount, InterestTerms, Opening, PostedRates, Rate, RateRule, RateSource, RuleError, Settlement,
+    Accrual, Dated, DayCount, InterestTerms, Opening, PostedRates, Rate, RateRule, RateSource, RuleError,
+    Settlement,
 };
 use dujiang_types::{Currency, Money};
 use jiff::civil::{Date, date};
@@ -57,7 +58,7 @@ fn run(
     let opening = Opening { on: movements[0].0, months: None };
     let movements: Vec<_> =
         movements.iter().map(|&(value_date, minor)| Movement { value_date, minor }).collect();
-    replay(&movements, opening, Currency::CNY, until, terms, posted)
+    replay(&movements, opening, Currency::CNY, until, &Dated::always(terms), posted)
 }
 
 fn nets(replayed: &Replayed) -> Vec<i64> {
