@@ -194,7 +194,7 @@ fn payments_pay_in_the_order_the_product_says() {
         (paid, allocation.left_minor)
     };
     let by_kind = Order { kinds: kinds.clone(), sequence: Sequence::KindFirst };
-    let head = vec![(Fee, 5), (Penalty, 11), (Penalty, 1), (OverdueInterest, 100), (Interest, 90)];
+    let head = [(Fee, 5), (Penalty, 11), (Penalty, 1), (OverdueInterest, 100), (Interest, 90)];
     let with = |more: &[(Kind, i64)]| [&head[..], more].concat();
     assert_eq!(paid(&by_kind, 300), (with(&[(OverduePrincipal, 93)]), 0));
     assert_eq!(paid(&by_kind, 2000), (with(&[(OverduePrincipal, 700), (Principal, 800)]), 293));
