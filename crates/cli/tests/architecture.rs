@@ -9,8 +9,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates that do no IO, read no clock and spawn nothing: events in, decisions out.
-const PURE: &[&str] =
-    &["dujiang-types", "dujiang-routing", "dujiang-unit", "dujiang-history", "dujiang-bank-rules"];
+const PURE: &[&str] = &[
+    "dujiang-types",
+    "dujiang-routing",
+    "dujiang-unit",
+    "dujiang-history",
+    "dujiang-bank-rules",
+    "dujiang-bank-messages",
+];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
     "async-trait",
