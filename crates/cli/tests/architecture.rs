@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "dujiang-history",
     "dujiang-bank-rules",
     "dujiang-bank-messages",
+    "dujiang-bank-parties",
 ];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
