@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "dujiang-bank-rules",
     "dujiang-bank-messages",
     "dujiang-bank-parties",
+    "dujiang-bank-controls",
 ];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
