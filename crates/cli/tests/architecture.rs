@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "dujiang-bank-messages",
     "dujiang-bank-parties",
     "dujiang-bank-controls",
+    "dujiang-bank-general-ledger",
 ];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
