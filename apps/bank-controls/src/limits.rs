@@ -130,7 +130,7 @@ pub enum Refusal {
     #[error("the amount must be above zero")]
     Amount,
     /// Above the highest tier.
-    #[error("the amount is above every limit: split it, or have the rule changed")]
+    #[error("the amount is above every limit: head office has to change the rule first")]
     AboveLimit,
     /// The role may not even enter it.
     #[error("the role does not enter orders of this amount")]
@@ -212,12 +212,14 @@ impl Limits {
         if tier.alone.is_some_and(|alone| maker.role >= alone) && today <= rule.alone_per_day_minor {
             Decision::Allowed
         } else {
-            Decision::NeedsChecker(tier.checker)
+            // Nobody checks an order of somebody above them.
+            Decision::NeedsChecker(tier.checker.max(maker.role))
         }
     }
 }
 
-/// Judges who wants to check an order that needs a checker of at least `needed`.
+/// Judges who wants to check an order that needs a checker of at least `needed`, and of at least the maker's own role:
+/// who depends on the maker does not refuse them.
 pub fn check(needed: Role, maker: &Officer, checker: &Officer) -> Result<(), CheckRefusal> {
     if maker.id == checker.id {
         return Err(CheckRefusal::Own);
@@ -225,7 +227,7 @@ pub fn check(needed: Role, maker: &Officer, checker: &Officer) -> Result<(), Che
     if maker.member != checker.member {
         return Err(CheckRefusal::OtherMember);
     }
-    if checker.role < needed {
+    if checker.role < needed.max(maker.role) {
         return Err(CheckRefusal::RoleTooLow);
     }
     if checker.role < Role::HeadOffice && maker.branch != checker.branch {

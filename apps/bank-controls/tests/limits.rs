@@ -56,10 +56,10 @@ fn amounts_roles_and_days_decide() {
         (Role::Teller, 1, i64::MAX, Decision::NeedsChecker(Role::SeniorTeller)),
         (Role::Teller, 5_000_001, 0, Decision::NeedsChecker(Role::SeniorTeller)),
         (Role::BranchManager, 10_000_000, 0, Decision::Allowed),
-        (Role::BranchManager, 20_000_001, 0, Decision::NeedsChecker(Role::SeniorTeller)),
+        (Role::BranchManager, 20_000_001, 0, Decision::NeedsChecker(Role::BranchManager)),
         (Role::Teller, 50_000_001, 0, Decision::Refused(Refusal::RoleTooLow)),
         (Role::SeniorTeller, 50_000_001, 0, Decision::NeedsChecker(Role::BranchManager)),
-        (Role::HeadOffice, 500_000_000, 0, Decision::NeedsChecker(Role::BranchManager)),
+        (Role::HeadOffice, 500_000_000, 0, Decision::NeedsChecker(Role::HeadOffice)),
         (Role::HeadOffice, 500_000_001, 0, Decision::Refused(Refusal::AboveLimit)),
         (Role::HeadOffice, 0, 0, Decision::Refused(Refusal::Amount)),
         (Role::HeadOffice, -1, 0, Decision::Refused(Refusal::Amount)),
@@ -92,6 +92,16 @@ fn nobody_checks_their_own_and_not_everybody_checks_others() {
     for (checker, expected) in cases {
         assert_eq!(check(Role::BranchManager, &maker, &checker), expected, "{checker:?}");
     }
+    let (manager, senior) = (
+        officer("m", Role::BranchManager, "qingshen", "1"),
+        officer("s", Role::SeniorTeller, "qingshen", "1"),
+    );
+    assert_eq!(
+        check(Role::SeniorTeller, &manager, &senior),
+        Err(CheckRefusal::RoleTooLow),
+        "of one's superior"
+    );
+    assert_eq!(check(Role::Teller, &senior, &officer("t", Role::SeniorTeller, "qingshen", "1")), Ok(()));
 }
 
 #[test]

@@ -72,6 +72,17 @@ fn a_journal_as_it_was_written_is_intact() {
     assert_eq!(verify(&journal(), None, &[], &[]).unwrap().head.number, 0);
     let middle = Some(checkpoint(&records[3]));
     assert_eq!(verify(&journal(), middle, &records[4..], &[]).unwrap().head, intact.head, "piece by piece");
+    let forged = Checkpoint { number: 4, digest: Digest::from_bytes([7; 32]) };
+    let elsewhere = verify(&journal(), middle, &records[4..], &[forged]);
+    assert_eq!(
+        elsewhere,
+        Err(Tampering::Rewritten { after: 0, place: 4 }),
+        "where a piece begins counts, too"
+    );
+    let origin = Checkpoint { number: 0, digest: Digest::from_bytes([7; 32]) };
+    assert!(verify(&journal(), None, &records, &[origin]).is_err());
+    let end = Some(Checkpoint { number: u64::MAX, ..forged });
+    assert_eq!(verify(&journal(), end, &records, &[]), Err(Tampering::Inserted { place: u64::MAX }));
     let other = JournalId::new("unit-2").unwrap();
     assert_eq!(verify(&other, None, &records, &[]), Err(Tampering::Changed { place: 1 }));
 }
@@ -81,6 +92,9 @@ fn a_journal_goes_on_after_a_restart() {
     let records = records(3);
     let mut chain = Chain::resume(journal(), checkpoint(&records[1]));
     assert_eq!(chain.append(act(2)).unwrap(), records[2]);
+    let mut finer = Chain::resume(journal(), checkpoint(&records[1]));
+    let at = act(2).at + jiff::SignedDuration::from_nanos(999);
+    assert_eq!(finer.append(Act { at, ..act(2) }).unwrap(), records[2], "what a database keeps of a time");
 }
 
 #[test]

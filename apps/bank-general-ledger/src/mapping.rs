@@ -6,7 +6,7 @@ use dujiang_bank_parties::{BranchId, MemberId};
 use dujiang_types::Money;
 use serde::Deserialize;
 
-use crate::chart::{Chart, ChartError, Code, Side};
+use crate::chart::{Chart, ChartError, Code, Purpose, Side};
 
 /// Most deviations from the standard: a handful per branch.
 pub const DEVIATIONS_MAX: usize = 100_000;
@@ -198,8 +198,8 @@ pub enum MappingError {
     /// Not the form of a mapping.
     #[error("the mapping cannot be read")]
     Form(#[source] serde_json::Error),
-    /// A code that nothing is booked under.
-    #[error("{0} is no account of the chart that is booked under")]
+    /// A code that nothing is booked under, or not in this place.
+    #[error("{0} is no account of the chart that is booked under here")]
     Code(Code),
     /// Not there once.
     #[error("event {0:?} must be in the mapping exactly once")]
@@ -272,7 +272,8 @@ impl Mapping {
         }
     }
 
-    /// Has a member, or one branch of it, book under another code of the same class than the standard one.
+    /// Has a member, or one branch of it, book under another code of the same class than the standard one; not for codes
+    /// under which branches, members, units and payment systems clear with each other.
     pub fn deviate(
         &mut self,
         chart: &Chart,
@@ -287,6 +288,13 @@ impl Mapping {
         };
         if class(standard)? != class(instead)? {
             return Err(MappingError::Code(instead));
+        }
+        // What has not arrived yet is found under these codes: elsewhere it would look as if it had.
+        let clears = [Purpose::InTransit, Purpose::Interbranch, Purpose::Intermember, Purpose::Clearing];
+        if let Some(code) =
+            clears.map(|p| chart.for_purpose(p)).into_iter().find(|c| [standard, instead].contains(c))
+        {
+            return Err(MappingError::Code(code));
         }
         if self.deviations.len() >= DEVIATIONS_MAX {
             return Err(MappingError::TooMany);

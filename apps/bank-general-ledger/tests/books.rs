@@ -164,6 +164,10 @@ fn a_branch_deviates_before_its_member_and_only_within_the_class() {
         other.deviate(&chart, member.clone(), None, cash, code("201101")),
         Err(MappingError::Code(_))
     ));
+    for (standard, instead) in [("300101", "300201"), ("300201", "300102")] {
+        let clears = other.deviate(&chart, member.clone(), None, code(standard), code(instead));
+        assert!(matches!(clears, Err(MappingError::Code(_))), "{standard} {instead}");
+    }
     assert!(matches!(other.deviate(&chart, member, None, cash, code("1001")), Err(MappingError::Code(_))));
 }
 

@@ -201,8 +201,13 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+/// At most so much of a message's own text as a fault repeats.
+pub(crate) fn cut(text: &str) -> &str {
+    text.char_indices().nth(SHOWN_MAX).map_or(text, |(at, _)| &text[..at])
+}
+
 /// A message's own text as a fault repeats it: quoted, and cut.
 pub(crate) fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(SHOWN_MAX).collect();
+    let cut = cut(text);
     format!("{cut:?}{}", if cut.len() < text.len() { "…" } else { "" })
 }

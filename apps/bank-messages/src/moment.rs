@@ -7,6 +7,8 @@ use jiff::civil::{Date, DateTime};
 
 /// Largest offset from UTC that XML Schema knows: 14 hours.
 const OFFSET_MINUTES_MAX: i16 = 14 * 60;
+/// China is eight hours east of UTC, in one zone and without summer time.
+const CHINA_MINUTES: i16 = 8 * 60;
 
 /// An `ISODateTime`: a time of the calendar, and how far from UTC it is, if the message says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,14 @@ pub struct Moment {
 impl Moment {
     /// A time in China (UTC+8), where this bank is.
     pub fn china(civil: DateTime) -> Self {
-        Self { civil, offset_minutes: Some(480) }
+        Self { civil, offset_minutes: Some(CHINA_MINUTES) }
+    }
+
+    /// The day it is in China then, where this bank is; the day as written, if the message leaves the offset open.
+    pub fn day_in_china(self) -> Date {
+        let behind = self.offset_minutes.map_or(0, |offset| CHINA_MINUTES - offset);
+        let there = self.civil.checked_add(jiff::Span::new().minutes(behind));
+        there.unwrap_or(self.civil).date()
     }
 }
 
@@ -147,6 +156,20 @@ mod tests {
         }
         for text in ["2026-02-30", "2026-1-01", "20261123", "2026-11-23Z", "２０２６-11-23"] {
             assert_eq!(parse_date(text), Err(NotATime), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_day_is_that_of_china() {
+        for (text, day) in [
+            ("2026-11-23T15:59:59Z", "2026-11-23"),
+            ("2026-11-23T16:00:00Z", "2026-11-24"),
+            ("2026-11-23T00:30:00+09:00", "2026-11-22"),
+            ("2026-11-23T23:59:59+08:00", "2026-11-23"),
+            ("2026-11-23T23:59:59", "2026-11-23"),
+            ("9999-12-31T23:59:59-14:00", "9999-12-31"),
+        ] {
+            assert_eq!(text.parse::<Moment>().unwrap().day_in_china().to_string(), day, "{text}");
         }
     }
 

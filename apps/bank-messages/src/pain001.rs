@@ -103,11 +103,11 @@ pub enum Execution {
 }
 
 impl Execution {
-    /// The day, as it is written.
+    /// The day in China.
     pub fn day(self) -> Date {
         match self {
             Self::Day(day) => day,
-            Self::At(moment) => moment.civil.date(),
+            Self::At(moment) => moment.day_in_china(),
         }
     }
 }
@@ -223,15 +223,15 @@ pub fn read(bytes: &[u8], terms: Terms) -> Result<Initiation, Faults> {
     let document = open(bytes, NAMESPACE)?;
     let mut verdict = check(&document.root, &SCHEMA);
     let body = required(&document.root, "CstmrCdtTrfInitn").map_err(Faults::from)?;
-    judge(body, terms, &mut verdict);
+    judge(body, Some(terms), &mut verdict);
     if let Some(faults) = verdict.take(Scope::Message) {
         return Err(faults);
     }
     Ok(initiation(body, &mut verdict)?)
 }
 
-/// Rules over several elements, which a schema cannot say.
-fn judge(body: &Element, terms: Terms, verdict: &mut Verdict) {
+/// Rules over several elements, which a schema cannot say; days only when there are terms to judge them by.
+fn judge(body: &Element, terms: Option<Terms>, verdict: &mut Verdict) {
     let root = "/Document/CstmrCdtTrfInitn";
     let mut seen = Seen::default();
     let mut ids = std::collections::HashSet::new();
@@ -250,7 +250,7 @@ fn judge(body: &Element, terms: Terms, verdict: &mut Verdict) {
             verdict.push(Fault { path: format!("{path}/PmtInfId"), code, detail, scope });
         }
         let day = batch.child("ReqdExctnDt").and_then(|choice| read_execution(choice).ok());
-        if let Some((code, detail)) = day.and_then(|day| terms.judge(day.day())) {
+        if let Some((code, detail)) = day.and_then(|day| terms?.judge(day.day())) {
             verdict.push(Fault { path: format!("{path}/ReqdExctnDt"), code, detail, scope });
         }
         judge_agents(batch, &["DbtrAgt"], &path, scope, verdict);
@@ -260,10 +260,13 @@ fn judge(body: &Element, terms: Terms, verdict: &mut Verdict) {
             seen.check(transfer, &path, scope, verdict);
             judge_agents(transfer, &["IntrmyAgt1", "CdtrAgt"], &path, scope, verdict);
             judge_named(transfer, "Cdtr", &path, scope, verdict);
-            if transfer.child("ChrgBr").is_some() && batch.child("ChrgBr").is_some() {
-                let detail = "the charge bearer is said for the instruction already".into();
-                let code = FaultCode::RuleBroken;
-                verdict.push(Fault { path: format!("{path}/ChrgBr"), code, detail, scope });
+            // Rules of the message's definition: what the instruction says holds for all of its transfers.
+            for name in ["PmtTpInf", "UltmtDbtr", "ChrgBr"] {
+                if transfer.child(name).is_some() && batch.child(name).is_some() {
+                    let detail = "the instruction says it already, for all its transfers".into();
+                    let code = FaultCode::RuleBroken;
+                    verdict.push(Fault { path: format!("{path}/{name}"), code, detail, scope });
+                }
             }
         }
     }
@@ -271,7 +274,6 @@ fn judge(body: &Element, terms: Terms, verdict: &mut Verdict) {
     if let Some(header) = header {
         all.check(header, &format!("{root}/GrpHdr"), Scope::Message, verdict);
     }
-    all.check_number(root, verdict);
 }
 
 fn initiation(body: &Element, verdict: &mut Verdict) -> Result<Initiation, Fault> {
@@ -353,8 +355,8 @@ fn transfer(element: &Element) -> Result<Transfer, Fault> {
     })
 }
 
-/// Writes a message with counts and control sums. What was refused when it was read is not in it; a message that its
-/// schema would refuse is not written.
+/// Writes a message with counts and control sums. What was refused when it was read is not in it; a message that
+/// would be refused, days aside, is not written.
 pub fn write(message: &Initiation) -> Result<Vec<u8>, Faults> {
     let amounts = |instruction: &Instruction| {
         instruction.transfers.iter().map(|transfer| ExactDecimal::of(transfer.amount)).collect::<Vec<_>>()
@@ -368,7 +370,8 @@ pub fn write(message: &Initiation) -> Result<Vec<u8>, Faults> {
         .push(message.initiating_party.write("InitgPty"))
         .done();
     let batches = message.instructions.iter().map(|batch| write_instruction(batch, &amounts(batch)));
-    seal(NAMESPACE, &SCHEMA, Build::new("CstmrCdtTrfInitn").push(header).all(batches).done())
+    let body = Build::new("CstmrCdtTrfInitn").push(header).all(batches).done();
+    seal(NAMESPACE, &SCHEMA, body, |body, verdict| judge(body, None, verdict))
 }
 
 fn write_instruction(batch: &Instruction, amounts: &[ExactDecimal]) -> Element {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fault::{Fault, FaultCode, Faults, Scope, shown};
+use crate::fault::{Fault, FaultCode, Faults, Scope, cut, shown};
 pub use crate::value::Value;
 use crate::value::amount;
 use crate::xml::Element;
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
     }
 
     fn tell_at(&mut self, name: &'a str, code: FaultCode, detail: String) {
-        self.path.push((name, None));
+        self.path.push((cut(name), None));
         self.tell(code, detail);
         self.path.pop();
     }

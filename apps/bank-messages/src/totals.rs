@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use crate::TRANSFERS_MAX;
 use crate::common::Agent;
 use crate::fault::{Fault, FaultCode, Scope, shown};
 use crate::schema::Verdict;
@@ -61,15 +60,6 @@ impl Totals {
                 detail,
                 scope,
             });
-        }
-    }
-
-    /// Judges the number of transfers of a whole message.
-    pub(crate) fn check_number(self, path: &str, verdict: &mut Verdict) {
-        if self.count > TRANSFERS_MAX {
-            let detail = format!("{} transfers, at most {TRANSFERS_MAX} are taken", self.count);
-            let code = FaultCode::XmlTooLarge;
-            verdict.push(Fault { path: path.into(), code, detail, scope: Scope::Message });
         }
     }
 }

@@ -118,7 +118,7 @@ fn iban(text: &str) -> Result<(), Wrong> {
         return Err((FaultCode::ValuePattern, "it is not formed as an IBAN".into()));
     }
     let (head, body) = text.split_at(4);
-    if mod_97(body.bytes().chain(head.bytes())) == 1 {
+    if has_check_digits(&head[2..]) && mod_97(body.bytes().chain(head.bytes())) == 1 {
         Ok(())
     } else {
         Err((FaultCode::AccountCheckDigits, "the check digits of the IBAN do not fit".into()))
@@ -137,11 +137,16 @@ fn lei(text: &str) -> Result<(), Wrong> {
     let b = text.as_bytes();
     let upper = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
     let formed = b.len() == 20 && b[..18].iter().all(upper) && b[18..].iter().all(u8::is_ascii_digit);
-    if formed && mod_97(text.bytes()) == 1 {
+    if formed && has_check_digits(&text[18..]) && mod_97(text.bytes()) == 1 {
         Ok(())
     } else {
         Err((FaultCode::AgentIdentifier, format!("{} is not an LEI", shown(text))))
     }
+}
+
+/// Check digits are 98 less a remainder by 97: 02 to 98. Of 00, 01 and 99 each leaves the same remainder as another one.
+fn has_check_digits(digits: &str) -> bool {
+    digits.parse::<u8>().is_ok_and(|digits| (2..=98).contains(&digits))
 }
 
 /// The remainder by 97 of the number that digits and letters (A is 10, Z is 35) make: ISO 7064 MOD 97-10.
@@ -237,6 +242,11 @@ impl ExactDecimal {
         Some(Self { coefficient, scale }.normal())
     }
 
+    /// The value without its sign.
+    pub(crate) fn magnitude(self) -> Self {
+        Self { coefficient: self.coefficient.abs(), ..self }
+    }
+
     /// True if it is a `DecimalNumber`: has at most 18 digits.
     pub(crate) fn is_decimal_number(self) -> bool {
         self.coefficient.unsigned_abs() < 10_u128.pow(18)
@@ -281,8 +291,9 @@ mod tests {
             (Value::Decimal, "-0.12345678901234567"),
             (Value::Country, "CN"),
             (Value::Currency, "CNY"),
-            // The example of the IBAN registry for the United Kingdom, and one whose check digits we computed.
+            // The example of the IBAN registry for the United Kingdom; one with the lowest check digits there are.
             (Value::Iban, "GB29NWBK60161331926819"),
+            (Value::Iban, "GB02NWBK000019"),
             (Value::Bic, "PCBCCNBJSCX"),
             // The identifier that the Global LEI Foundation has for itself.
             (Value::Lei, "506700GE1G29325QX363"),
@@ -306,6 +317,8 @@ mod tests {
             (Value::Currency, "XXX", FaultCode::CurrencyUnknown),
             (Value::Iban, "GB28NWBK60161331926819", FaultCode::AccountCheckDigits),
             (Value::Iban, "GB29", FaultCode::ValuePattern),
+            // The remainder is right, the check digits are not: 99 leaves the same one as 02, which belongs there.
+            (Value::Iban, "GB99NWBK000019", FaultCode::AccountCheckDigits),
             (Value::Iban, "ＧＢ29NWBK60161331926819", FaultCode::ValuePattern),
             (Value::Bic, "PCBCCNB", FaultCode::AgentIdentifier),
             (Value::Lei, "506700GE1G29325QX364", FaultCode::AgentIdentifier),

@@ -22,6 +22,12 @@ pub const ELEMENTS_MAX: usize = 600_000;
 /// Deepest nesting. The schemas here have no place deeper than 14; it bounds the recursion of whoever walks the tree.
 pub const DEPTH_MAX: usize = 24;
 
+/// Most attributes of an element: the schemas know one, a root names some namespaces. Whether one is there twice is
+/// found by comparing each with all before it, so their number must be small.
+const ATTRIBUTES_MAX: usize = 32;
+/// Most characters of what the XML reader says about a fault: it repeats names, which may be of any length.
+const DETAIL_CHARS_MAX: usize = 200;
+
 /// Where attributes such as `schemaLocation` belong, which name a schema and say nothing about the payment.
 const SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
@@ -70,6 +76,17 @@ impl Element {
     /// The children of that name, in order.
     pub fn each<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| *child.name == *name)
+    }
+
+    /// How many elements of that name are within it, at whatever depth.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        let within: usize = self.children.iter().map(|child| child.count(name)).sum();
+        within + self.each(name).count()
+    }
+
+    /// How many elements it is, with those within it.
+    pub(crate) fn size(&self) -> usize {
+        1 + self.children.iter().map(Self::size).sum::<usize>()
     }
 
     /// The text at the end of a path of names.
@@ -125,7 +142,7 @@ fn fault(code: FaultCode, detail: String) -> Faults {
 }
 
 fn malformed(error: impl std::fmt::Display) -> Faults {
-    fault(FaultCode::XmlMalformed, error.to_string())
+    fault(FaultCode::XmlMalformed, error.to_string().chars().take(DETAIL_CHARS_MAX).collect())
 }
 
 /// What has been read so far.
@@ -141,6 +158,7 @@ impl Parser {
     fn run(mut self, text: &str) -> Result<Document, Faults> {
         let mut reader = NsReader::from_str(text);
         reader.config_mut().check_comments = true;
+        let mut first = true;
         loop {
             let (resolved, event) = reader.read_resolved_event().map_err(malformed)?;
             match event {
@@ -162,7 +180,8 @@ impl Parser {
                     let c = resolve(&reference)?;
                     self.text(c.encode_utf8(&mut [0; 4]))?;
                 }
-                Event::Decl(declaration) => check_declaration(&declaration)?,
+                Event::Decl(declaration) if first => check_declaration(&declaration)?,
+                Event::Decl(_) => return Err(malformed("an XML declaration that is not at the beginning")),
                 Event::Comment(_) => {}
                 Event::DocType(_) => {
                     return Err(fault(FaultCode::XmlForbidden, "a document type".into()));
@@ -172,6 +191,7 @@ impl Parser {
                 }
                 Event::Eof => break,
             }
+            first = false;
         }
         match (self.root, self.namespace) {
             (Some(root), Some(namespace)) if self.open.is_empty() => Ok(Document { namespace, root }),
@@ -205,7 +225,11 @@ impl Parser {
             }
         }
         let mut element = Element::new(name);
-        for attribute in start.attributes() {
+        for (n, attribute) in start.attributes().enumerate() {
+            if n >= ATTRIBUTES_MAX {
+                let detail = format!("more than {ATTRIBUTES_MAX} attributes");
+                return Err(fault(FaultCode::XmlTooLarge, detail));
+            }
             let attribute = attribute.map_err(malformed)?;
             let key = attribute.key.into_inner();
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(malformed)?;
@@ -246,6 +270,7 @@ fn names_a_schema(key: &str, root: &BytesStart<'_>) -> bool {
     let Some((prefix, _)) = key.split_once(':') else { return false };
     let declaration = format!("xmlns:{prefix}");
     root.attributes()
+        .with_checks(false)
         .flatten()
         .any(|bound| bound.key.into_inner() == declaration && bound.value == SCHEMA_INSTANCE)
 }

@@ -100,6 +100,8 @@ fn what_is_no_harmless_xml_is_refused_whole() {
         "<!DOCTYPE d [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;\"><!ENTITY c \"&b;&b;&b;\">]>\n<Document";
     let external = "<!DOCTYPE d [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>\n<Document";
     let deep = format!("{}W-1{}", "<a>".repeat(40), "</a>".repeat(40));
+    let attributes: Vec<_> = (0..33).map(|n| format!("a{n}=\"\"")).collect();
+    let attributes = format!("<MsgId {}>", attributes.join(" "));
     let cases: &[(&str, &str, FaultCode)] = &[
         ("<Document", laughs, FaultCode::XmlForbidden),
         ("<Document", external, FaultCode::XmlForbidden),
@@ -111,6 +113,8 @@ fn what_is_no_harmless_xml_is_refused_whole() {
         ("W-1", "&", FaultCode::XmlMalformed),
         ("W-1", "\u{1}", FaultCode::XmlMalformed),
         ("W-1", &deep, FaultCode::XmlTooLarge),
+        ("<MsgId>", &attributes, FaultCode::XmlTooLarge),
+        ("<GrpHdr>", "<?xml version=\"1.0\"?><GrpHdr>", FaultCode::XmlMalformed),
         ("UTF-8", "GB18030", FaultCode::XmlEncoding),
         ("version=\"1.0\"", "version=\"1.1\"", FaultCode::XmlMalformed),
         ("</Document>", "", FaultCode::XmlMalformed),
@@ -132,6 +136,15 @@ fn what_is_no_harmless_xml_is_refused_whole() {
     );
     let many = format!("<a xmlns=\"u\">{}</a>", "<b/>".repeat(xml::ELEMENTS_MAX));
     assert_eq!(xml::parse(many.as_bytes()).unwrap_err().told()[0].code, FaultCode::XmlTooLarge);
+    // Faults of each of these would take a hundred times their bytes.
+    let empty = "<PmtInf/>".repeat(dujiang_bank_messages::TRANSFERS_MAX + 1);
+    has(&wages("<PmtInf>", &format!("{empty}<PmtInf>")).unwrap_err(), FaultCode::XmlTooLarge, "/Document");
+    // Names are a sender's text, too: of a long one no fault repeats more than a little.
+    let long = "x".repeat(1 << 20);
+    for (from, to) in [("<MsgId>", format!("<{long}/><MsgId>")), ("</GrpHdr>", format!("</{long}>"))] {
+        let faults = wages(from, &to).unwrap_err();
+        assert!(faults.to_string().len() < 1_000, "{}", faults.to_string().len());
+    }
     for nothing in ["", " ", "<!-- -->", "<a", "plain"] {
         assert!(pain001::read(nothing.as_bytes(), terms()).is_err(), "{nothing}");
     }
@@ -243,6 +256,12 @@ fn faults_of_a_transfer_refuse_it_alone() {
             "Amt/InstdAmt",
         ),
         (
+            "<Amt><InstdAmt Ccy=\"CNY\">4000",
+            "<PmtTpInf><InstrPrty>HIGH</InstrPrty></PmtTpInf><Amt><InstdAmt Ccy=\"CNY\">4000",
+            FaultCode::RuleBroken,
+            "CdtTrfTxInf[2]/PmtTpInf",
+        ),
+        (
             "<InstrId>2",
             "<UETR>6f9619ff-8b86-d011-b42d-00cf4fc964ff</UETR><InstrId>2",
             FaultCode::ValuePattern,
@@ -284,6 +303,7 @@ fn between_banks_totals_settlement_and_days_must_agree() {
             FaultCode::RuleBroken,
             "SttlmInf/ClrSys",
         ),
+        ("CLRG</SttlmMtd>", "COVE</SttlmMtd>", FaultCode::ValueCode, "SttlmInf/SttlmMtd"),
         ("2026-11-23<", "2028-11-23<", FaultCode::DateTooFar, "GrpHdr/IntrBkSttlmDt"),
     ];
     for (from, to, code, path) in whole {
@@ -334,7 +354,7 @@ fn every_faulty_transfer_is_refused_however_many_there_are() {
     assert_eq!((batch.transfers.len(), batch.refused.len()), (200, 200));
     assert!(batch.refused.iter().all(|refused| refused.index % 2 == 1));
     let much = document(dujiang_bank_messages::TRANSFERS_MAX + 1);
-    has(&pain001::read(much.as_bytes(), terms()).unwrap_err(), FaultCode::XmlTooLarge, "CstmrCdtTrfInitn");
+    has(&pain001::read(much.as_bytes(), terms()).unwrap_err(), FaultCode::XmlTooLarge, "/Document");
 }
 
 fn stamp() -> Stamp {

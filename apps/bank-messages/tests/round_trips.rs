@@ -30,8 +30,10 @@ fn coded() -> BoxedStrategy<Coded> {
 }
 
 fn moment() -> BoxedStrategy<Moment> {
-    (day(), 0..86_400_i32, of(-840..=840_i16))
-        .prop_map(|(day, second, offset_minutes)| {
+    // A day from either end of what terms allow: in China it may be the one before or after.
+    (1..365_i32, 0..86_400_i32, of(-840..=840_i16))
+        .prop_map(|(days, second, offset_minutes)| {
+            let day = date(2026, 11, 23) + jiff::Span::new().days(days);
             let time = jiff::civil::time(0, 0, 0, 0) + jiff::Span::new().seconds(second);
             Moment { civil: day.to_datetime(time), offset_minutes }
         })
@@ -203,6 +205,13 @@ fn initiation() -> BoxedStrategy<pain001::Initiation> {
                 batch.id = format!("批次-{n}");
                 for (t, transfer) in batch.transfers.iter_mut().enumerate() {
                     transfer.end_to_end_id = format!("笔-{n}-{t}");
+                    // What the instruction says its transfers do not say again.
+                    if batch.payment_type.is_some() {
+                        transfer.payment_type = None;
+                    }
+                    if batch.ultimate_debtor.is_some() {
+                        transfer.ultimate_debtor = None;
+                    }
                     transfer.uetr = Some(format!("00000000-0000-4000-8000-{n:06}{t:06}"));
                 }
             }
@@ -265,14 +274,19 @@ fn between_banks() -> BoxedStrategy<pacs008::Transfers> {
                 account: None,
                 clearing_system: Some(Coded::Code("CNP".into())),
             },
-            payment_type,
             instructing_agent,
             instructed_agent: None,
             transfers: transfers
                 .into_iter()
                 .enumerate()
-                .map(|(n, transfer)| pacs008::Transfer { transaction_id: Some(format!("T{n}")), ..transfer })
+                .map(|(n, transfer)| pacs008::Transfer {
+                    transaction_id: Some(format!("T{n}")),
+                    // What the header says its transfers do not say again.
+                    payment_type: if payment_type.is_some() { None } else { transfer.payment_type },
+                    ..transfer
+                })
                 .collect(),
+            payment_type,
             refused: Vec::new(),
         })
         .boxed()
@@ -402,6 +416,60 @@ fn what_the_schema_refuses_is_not_written() {
 }
 
 #[test]
+fn what_would_not_be_read_is_not_written() {
+    let transfer = pain001::Transfer {
+        instruction_id: None,
+        end_to_end_id: "1".into(),
+        uetr: None,
+        payment_type: None,
+        amount: Money::new(100, Currency::CNY),
+        charge_bearer: None,
+        ultimate_debtor: None,
+        intermediary: None,
+        creditor_agent: None,
+        creditor: Party::named("李雷"),
+        creditor_account: Account::own("6200010000000025"),
+        ultimate_creditor: None,
+        purpose: None,
+        remittance: Vec::new(),
+    };
+    let batch = pain001::Instruction {
+        id: "A".into(),
+        batch_booking: None,
+        payment_type: None,
+        execution: pain001::Execution::Day(date(2026, 11, 23)),
+        debtor: Party::named("韩梅梅"),
+        debtor_account: Account::own("6200010000000017"),
+        debtor_agent: Agent::cnaps("402651000011"),
+        ultimate_debtor: None,
+        charge_bearer: None,
+        transfers: vec![transfer.clone()],
+        refused: Vec::new(),
+    };
+    let write = |batch: pain001::Instruction| {
+        let created = Moment::china(date(2026, 11, 23).at(0, 0, 0, 0));
+        let message = pain001::Initiation {
+            message_id: "1".into(),
+            created,
+            initiating_party: Party::named("a"),
+            instructions: vec![batch],
+            refused: Vec::new(),
+        };
+        pain001::write(&message)
+    };
+    assert!(write(batch.clone()).is_ok());
+    let code = |batch| write(batch).unwrap_err().told()[0].code;
+    let twice = pain001::Instruction { transfers: vec![transfer.clone(), transfer.clone()], ..batch.clone() };
+    assert_eq!(code(twice), FaultCode::IdentifierDuplicate);
+    let nobody = pain001::Instruction { debtor_agent: Agent::default(), ..batch.clone() };
+    assert_eq!(code(nobody), FaultCode::AgentIdentifier);
+    let many = (0..=dujiang_bank_messages::TRANSFERS_MAX)
+        .map(|n| pain001::Transfer { end_to_end_id: n.to_string(), ..transfer.clone() });
+    let many = pain001::Instruction { transfers: many.collect(), ..batch };
+    assert_eq!(code(many), FaultCode::XmlTooLarge);
+}
+
+#[test]
 fn changed_totals_of_a_statement_are_noticed() {
     let day = date(2026, 11, 23);
     let balance = |minor| Balance { amount: Money::new(minor, Currency::CNY), day };
@@ -443,5 +511,14 @@ fn changed_totals_of_a_statement_are_noticed() {
         assert!(written.contains(from), "{from} in {written}");
         let faults = camt053::read(written.replacen(from, to, 1).as_bytes()).expect_err(to);
         assert_eq!(faults.told()[0].code, code, "{faults}");
+    }
+    let net = |amount: &str, direction: &str| {
+        let net = format!("<TtlNetNtry><Amt>{amount}</Amt><CdtDbtInd>{direction}</CdtDbtInd></TtlNetNtry>");
+        let said = written.replacen("<Sum>1.5</Sum>", &format!(" <Sum>01.50</Sum>\n{net}"), 1);
+        camt053::read(said.as_bytes()).map(|read| read == message)
+    };
+    assert_eq!(net("1.5", "DBIT"), Ok(true), "numbers count, and not how they are written");
+    for (amount, direction) in [("1.5", "CRDT"), ("1.51", "DBIT")] {
+        assert_eq!(net(amount, direction).unwrap_err().told()[0].code, FaultCode::SumMismatch);
     }
 }

@@ -84,6 +84,14 @@ pub enum ActError {
 }
 
 impl Act {
+    pub(super) fn in_microseconds(mut self) -> Self {
+        self.at = cut(self.at);
+        if let Some(approval) = &mut self.approval {
+            approval.at = cut(approval.at);
+        }
+        self
+    }
+
     pub(super) fn check(&self) -> Result<(), ActError> {
         let word = |text: &str, name| {
             let ok = !text.trim().is_empty() && text.chars().count() <= WORD_CHARS_MAX;
@@ -123,4 +131,9 @@ impl Act {
             .maybe(approval.map(|approval| approval.by.role.as_str()))
             .number(approval.map_or(0, |approval| approval.at.as_microsecond().into()))
     }
+}
+
+/// A time without what is below a microsecond.
+fn cut(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }

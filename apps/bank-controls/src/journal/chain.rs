@@ -92,8 +92,9 @@ impl Chain {
         self.head
     }
 
-    /// Adds an act.
+    /// Adds an act. Its times are cut to the microseconds that the digest covers and a database keeps.
     pub fn append(&mut self, act: Act) -> Result<Record, ActError> {
+        let act = act.in_microseconds();
         act.check()?;
         let number = self.head.number.checked_add(1).ok_or(ActError::Full)?;
         let previous = self.head.digest;

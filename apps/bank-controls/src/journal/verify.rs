@@ -70,18 +70,31 @@ pub fn verify(
 ) -> Result<Intact, Tampering> {
     let mut head = from.unwrap_or_else(|| Chain::begin(journal.clone()).head());
     let mut proven = head.number;
+    let mut checkpoints = checkpoints.to_vec();
+    checkpoints.sort_unstable_by_key(|checkpoint| checkpoint.number);
+    let first = checkpoints.partition_point(|checkpoint| checkpoint.number < head.number);
+    let mut ahead = checkpoints[first..].iter().peekable();
+    // The place it goes on from is one that a checkpoint may know better.
+    while let Some(known) = ahead.next_if(|checkpoint| checkpoint.number == head.number) {
+        if known.digest != head.digest {
+            return Err(Tampering::Rewritten { after: 0, place: head.number });
+        }
+    }
     for (at, record) in records.iter().enumerate() {
-        let place = head.number + 1;
+        // The number after the last one there is belongs to no record.
+        let Some(place) = head.number.checked_add(1) else {
+            return Err(Tampering::Inserted { place: head.number });
+        };
         check_place(journal, head, &records[at..], record, place)?;
         head = Checkpoint { number: record.number, digest: record.digest };
-        for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.number == place) {
-            if checkpoint.digest != record.digest {
+        while let Some(known) = ahead.next_if(|checkpoint| checkpoint.number == place) {
+            if known.digest != record.digest {
                 return Err(Tampering::Rewritten { after: proven, place });
             }
             proven = place;
         }
     }
-    let highest = checkpoints.iter().map(|checkpoint| checkpoint.number).max().unwrap_or(0);
+    let highest = checkpoints.last().map_or(0, |checkpoint| checkpoint.number);
     if highest > head.number {
         return Err(Tampering::Truncated { last: head.number, checkpoint: highest });
     }

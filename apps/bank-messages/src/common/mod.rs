@@ -7,11 +7,12 @@ mod party;
 use dujiang_types::Money;
 use jiff::civil::Date;
 
+use crate::TRANSFERS_MAX;
 use crate::fault::{Fault, FaultCode, Faults, Scope};
 use crate::moment::{Moment, parse_date};
-use crate::schema::{Content, Part, Value, any, maybe, not_here, one, text, value};
+use crate::schema::{Content, Part, Value, Verdict, any, maybe, not_here, one, text, value};
 use crate::value::{amount, amount_text};
-use crate::xml::{Document, Element};
+use crate::xml::{BYTES_MAX, Document, ELEMENTS_MAX, Element};
 
 pub use account::{Account, AccountId};
 pub use agent::{Agent, Branch, ClearingMember};
@@ -263,6 +264,7 @@ impl Build {
 pub(crate) fn open(bytes: &[u8], namespace: &str) -> Result<Document, Faults> {
     let document = crate::xml::parse(bytes)?;
     if document.namespace == namespace {
+        bound_number(&document.root)?;
         return Ok(document);
     }
     let detail = format!(
@@ -274,9 +276,46 @@ pub(crate) fn open(bytes: &[u8], namespace: &str) -> Result<Document, Faults> {
         .into())
 }
 
-/// Writes a message, provided that it is what its schema demands.
-pub(crate) fn seal(namespace: &str, schema: &Part, body: Element) -> Result<Vec<u8>, Faults> {
+/// Looks at the number of instructions and transfers before anything else does: faults are kept for each of them, so
+/// a small message of many empty ones would take much more memory than its bytes.
+fn bound_number(root: &Element) -> Result<(), Faults> {
+    for name in ["PmtInf", "CdtTrfTxInf"] {
+        let count = root.count(name);
+        if count > TRANSFERS_MAX {
+            let detail = format!("{count} of {name}, at most {TRANSFERS_MAX} are taken");
+            return Err(too_large(detail));
+        }
+    }
+    Ok(())
+}
+
+fn too_large(detail: String) -> Faults {
+    let scope = Scope::Message;
+    Fault { path: "/Document".into(), code: FaultCode::XmlTooLarge, detail, scope }.into()
+}
+
+/// Writes a message, provided that this bank would read it: by its schema, by the rules over several elements of its
+/// body, and by its size.
+pub(crate) fn seal(
+    namespace: &str,
+    schema: &Part,
+    body: Element,
+    rules: impl FnOnce(&Element, &mut Verdict),
+) -> Result<Vec<u8>, Faults> {
     let document = Document { namespace: namespace.into(), root: Element::with("Document", vec![body]) };
-    crate::schema::check(&document.root, schema).into_result()?;
-    Ok(crate::xml::write(&document))
+    bound_number(&document.root)?;
+    let mut verdict = crate::schema::check(&document.root, schema);
+    if let Some(body) = document.root.children.first() {
+        rules(body, &mut verdict);
+    }
+    verdict.into_result()?;
+    let elements = document.root.size();
+    if elements > ELEMENTS_MAX {
+        return Err(too_large(format!("{elements} elements, at most {ELEMENTS_MAX} are read")));
+    }
+    let bytes = crate::xml::write(&document);
+    if bytes.len() > BYTES_MAX {
+        return Err(too_large(format!("{} bytes, at most {BYTES_MAX} are read", bytes.len())));
+    }
+    Ok(bytes)
 }

@@ -1,135 +1,24 @@
 //! `pain.002.001.10` and `pacs.002.001.10`: what became of a message, transfer by transfer.
 
-use crate::common::{
-    Build, CODED, COUNT, Coded, ID, MOMENT, PARTY, open, optional_text, required, required_moment,
-    required_text, seal,
-};
-use crate::fault::{Fault, FaultCode, Faults};
+mod file;
+mod table;
+
+use table::LINE_CHARS_MAX;
+
+use crate::common::{Build, Coded};
+use crate::fault::{Fault, Faults};
 use crate::moment::Moment;
-use crate::schema::{Content, Part, Value, any, check, maybe, not_here, one, text, value};
+use crate::schema::Value;
 use crate::xml::Element;
 use crate::{pacs008, pain001};
+
+pub use file::{read_to_bank, read_to_customer};
+pub use table::{BANK_SCHEMA, CUSTOMER_SCHEMA};
 
 /// The namespace of the answer to a customer.
 pub const CUSTOMER_NAMESPACE: &str = "urn:iso:std:iso:20022:tech:xsd:pain.002.001.10";
 /// The namespace of the answer to a bank.
 pub const BANK_NAMESPACE: &str = "urn:iso:std:iso:20022:tech:xsd:pacs.002.001.10";
-
-/// The schema of the answer to a customer.
-pub const CUSTOMER_SCHEMA: Part = one(
-    "Document",
-    Content::Sequence(&[one(
-        "CstmrPmtStsRpt",
-        Content::Sequence(&[
-            one("GrpHdr", CUSTOMER_HEADER),
-            one("OrgnlGrpInfAndSts", ORIGINAL),
-            any("OrgnlPmtInfAndSts", INSTRUCTION),
-            not_here("SplmtryData"),
-        ]),
-    )]),
-);
-
-/// The schema of the answer to a bank.
-pub const BANK_SCHEMA: Part = one(
-    "Document",
-    Content::Sequence(&[one(
-        "FIToFIPmtStsRpt",
-        Content::Sequence(&[
-            one("GrpHdr", BANK_HEADER),
-            one("OrgnlGrpInfAndSts", ORIGINAL),
-            any("TxInfAndSts", BANK_TRANSFER),
-            not_here("SplmtryData"),
-        ]),
-    )]),
-);
-
-/// `GroupHeader86`.
-const CUSTOMER_HEADER: Content = Content::Sequence(&[
-    one("MsgId", ID),
-    one("CreDtTm", MOMENT),
-    maybe("InitgPty", PARTY),
-    not_here("FwdgAgt"),
-    not_here("DbtrAgt"),
-    not_here("CdtrAgt"),
-]);
-
-/// `GroupHeader91`.
-const BANK_HEADER: Content = Content::Sequence(&[
-    one("MsgId", ID),
-    one("CreDtTm", MOMENT),
-    not_here("InstgAgt"),
-    not_here("InstdAgt"),
-]);
-
-/// `OriginalGroupHeader17`.
-const ORIGINAL: Content = Content::Sequence(&[
-    one("OrgnlMsgId", ID),
-    one("OrgnlMsgNmId", ID),
-    maybe("OrgnlCreDtTm", MOMENT),
-    maybe("OrgnlNbOfTxs", COUNT),
-    not_here("OrgnlCtrlSum"),
-    maybe("GrpSts", STATUS),
-    any("StsRsnInf", REASON),
-    not_here("NbOfTxsPerSts"),
-]);
-
-/// `OriginalPaymentInstruction32`.
-const INSTRUCTION: Content = Content::Sequence(&[
-    one("OrgnlPmtInfId", ID),
-    maybe("OrgnlNbOfTxs", COUNT),
-    not_here("OrgnlCtrlSum"),
-    maybe("PmtInfSts", STATUS),
-    any("StsRsnInf", REASON),
-    not_here("NbOfTxsPerSts"),
-    any("TxInfAndSts", CUSTOMER_TRANSFER),
-]);
-
-/// `PaymentTransaction105`.
-const CUSTOMER_TRANSFER: Content = Content::Sequence(&[
-    maybe("StsId", ID),
-    maybe("OrgnlInstrId", ID),
-    maybe("OrgnlEndToEndId", ID),
-    maybe("OrgnlUETR", value(Value::Uetr)),
-    maybe("TxSts", STATUS),
-    any("StsRsnInf", REASON),
-    not_here("ChrgsInf"),
-    not_here("TrckrData"),
-    maybe("AccptncDtTm", MOMENT),
-    maybe("AcctSvcrRef", ID),
-    not_here("ClrSysRef"),
-    not_here("OrgnlTxRef"),
-    not_here("SplmtryData"),
-]);
-
-/// `PaymentTransaction110`.
-const BANK_TRANSFER: Content = Content::Sequence(&[
-    maybe("StsId", ID),
-    not_here("OrgnlGrpInf"),
-    maybe("OrgnlInstrId", ID),
-    maybe("OrgnlEndToEndId", ID),
-    maybe("OrgnlTxId", ID),
-    maybe("OrgnlUETR", value(Value::Uetr)),
-    maybe("TxSts", STATUS),
-    any("StsRsnInf", REASON),
-    not_here("ChrgsInf"),
-    maybe("AccptncDtTm", MOMENT),
-    not_here("FctvIntrBkSttlmDt"),
-    maybe("AcctSvcrRef", ID),
-    not_here("ClrSysRef"),
-    not_here("InstgAgt"),
-    not_here("InstdAgt"),
-    not_here("OrgnlTxRef"),
-    not_here("SplmtryData"),
-]);
-
-const STATUS: Content = value(Value::Code(&["RCVD", "PDNG", "ACCP", "ACSP", "ACSC", "PART", "RJCT"]));
-
-/// `StatusReasonInformation12`.
-const REASON: Content =
-    Content::Sequence(&[not_here("Orgtr"), maybe("Rsn", CODED), any("AddtlInf", text(LINE_CHARS_MAX))]);
-
-/// Longest line of a reason, as the schema has it.
-const LINE_CHARS_MAX: usize = 105;
 /// Most faults of a transfer that an answer repeats: it shall stay readable when ten thousand are refused.
 const FAULTS_ANSWERED_MAX: usize = 5;
 /// What stands for an identifier that could not be read.
@@ -454,133 +343,9 @@ impl Report {
             transfers,
         }
     }
-
-    /// Writes a `pain.002`. Transfers outside of an instruction have no place in it.
-    pub fn write_to_customer(&self) -> Result<Vec<u8>, Faults> {
-        if !self.transfers.is_empty() {
-            return Err(misplaced("CstmrPmtStsRpt", "a transfer outside of an instruction").into());
-        }
-        let instructions = self.instructions.iter().map(|instruction| {
-            Build::new("OrgnlPmtInfAndSts")
-                .text("OrgnlPmtInfId", &instruction.id)
-                .maybe_text("PmtInfSts", instruction.status.map(Status::code))
-                .all(instruction.reasons.iter().map(Reason::write))
-                .all(instruction.transfers.iter().map(write_transfer))
-                .done()
-        });
-        let body = self.begin("CstmrPmtStsRpt").all(instructions).done();
-        seal(CUSTOMER_NAMESPACE, &CUSTOMER_SCHEMA, body)
-    }
-
-    /// Writes a `pacs.002`. Instructions have no place in it.
-    pub fn write_to_bank(&self) -> Result<Vec<u8>, Faults> {
-        if !self.instructions.is_empty() {
-            return Err(misplaced("FIToFIPmtStsRpt", "an instruction").into());
-        }
-        let body = self.begin("FIToFIPmtStsRpt").all(self.transfers.iter().map(write_transfer)).done();
-        seal(BANK_NAMESPACE, &BANK_SCHEMA, body)
-    }
-
-    fn begin(&self, name: &str) -> Build {
-        let header =
-            Build::new("GrpHdr").text("MsgId", &self.message_id).text("CreDtTm", self.created).done();
-        let original = Build::new("OrgnlGrpInfAndSts")
-            .text("OrgnlMsgId", &self.original.message_id)
-            .text("OrgnlMsgNmId", &self.original.name)
-            .maybe_text("OrgnlCreDtTm", self.original.created)
-            .maybe_text("OrgnlNbOfTxs", self.original.transfers)
-            .maybe_text("GrpSts", self.status.map(Status::code))
-            .all(self.reasons.iter().map(Reason::write))
-            .done();
-        Build::new(name).push(header).push(original)
-    }
 }
 
 /// An identifier of a refused transfer, if it may be repeated in an answer: its own length may be what is wrong.
 fn identifier(id: Option<&String>) -> Option<String> {
     id.filter(|id| Value::Text(35).check(id).is_ok()).cloned()
-}
-
-fn misplaced(path: &str, detail: &str) -> Fault {
-    Fault {
-        path: path.into(),
-        code: FaultCode::ElementMisplaced,
-        detail: detail.into(),
-        scope: crate::Scope::Message,
-    }
-}
-
-fn write_transfer(transfer: &TransferStatus) -> Element {
-    Build::new("TxInfAndSts")
-        .maybe_text("OrgnlInstrId", transfer.instruction_id.as_ref())
-        .maybe_text("OrgnlEndToEndId", transfer.end_to_end_id.as_ref())
-        .maybe_text("OrgnlTxId", transfer.transaction_id.as_ref())
-        .maybe_text("OrgnlUETR", transfer.uetr.as_ref())
-        .text("TxSts", transfer.outcome.status.code())
-        .all(transfer.outcome.reasons.iter().map(Reason::write))
-        .maybe_text("AccptncDtTm", transfer.outcome.accepted)
-        .maybe_text("AcctSvcrRef", transfer.outcome.reference.as_ref())
-        .done()
-}
-
-/// Reads a `pain.002`.
-pub fn read_to_customer(bytes: &[u8]) -> Result<Report, Faults> {
-    read(bytes, CUSTOMER_NAMESPACE, &CUSTOMER_SCHEMA, "CstmrPmtStsRpt")
-}
-
-/// Reads a `pacs.002`.
-pub fn read_to_bank(bytes: &[u8]) -> Result<Report, Faults> {
-    read(bytes, BANK_NAMESPACE, &BANK_SCHEMA, "FIToFIPmtStsRpt")
-}
-
-fn read(bytes: &[u8], namespace: &str, schema: &Part, body: &str) -> Result<Report, Faults> {
-    let document = open(bytes, namespace)?;
-    check(&document.root, schema).into_result()?;
-    Ok(report(required(&document.root, body)?)?)
-}
-
-fn report(body: &Element) -> Result<Report, Fault> {
-    let header = required(body, "GrpHdr")?;
-    let original = required(body, "OrgnlGrpInfAndSts")?;
-    let reasons =
-        |element: &Element| element.each("StsRsnInf").map(Reason::read).collect::<Result<Vec<_>, _>>();
-    let transfer = |element: &Element| {
-        Ok(TransferStatus {
-            instruction_id: optional_text(element, "OrgnlInstrId"),
-            end_to_end_id: optional_text(element, "OrgnlEndToEndId"),
-            transaction_id: optional_text(element, "OrgnlTxId"),
-            uetr: optional_text(element, "OrgnlUETR"),
-            outcome: Outcome {
-                status: Status::read(element, "TxSts")
-                    .ok_or_else(|| crate::common::absent(element, "TxSts"))?,
-                reasons: reasons(element)?,
-                reference: optional_text(element, "AcctSvcrRef"),
-                accepted: element.text_at(&["AccptncDtTm"]).and_then(|text| text.parse().ok()),
-            },
-        })
-    };
-    let transfers =
-        |element: &Element| element.each("TxInfAndSts").map(transfer).collect::<Result<Vec<_>, _>>();
-    let instruction = |element: &Element| {
-        Ok(InstructionStatus {
-            id: required_text(element, "OrgnlPmtInfId")?,
-            status: Status::read(element, "PmtInfSts"),
-            reasons: reasons(element)?,
-            transfers: transfers(element)?,
-        })
-    };
-    Ok(Report {
-        message_id: required_text(header, "MsgId")?,
-        created: required_moment(header, "CreDtTm")?,
-        original: Original {
-            message_id: required_text(original, "OrgnlMsgId")?,
-            name: required_text(original, "OrgnlMsgNmId")?,
-            created: original.text_at(&["OrgnlCreDtTm"]).and_then(|text| text.parse().ok()),
-            transfers: original.text_at(&["OrgnlNbOfTxs"]).and_then(|text| text.parse().ok()),
-        },
-        status: Status::read(original, "GrpSts"),
-        reasons: reasons(original)?,
-        instructions: body.each("OrgnlPmtInfAndSts").map(instruction).collect::<Result<_, Fault>>()?,
-        transfers: transfers(body)?,
-    })
 }
