@@ -209,7 +209,10 @@ fn main_text(settings: &Settings, state: &State, files: &Files, name: &str) -> S
         ("wal_receiver_status_interval", "1s".to_owned()),
         ("wal_retrieve_retry_interval", "100ms".to_owned()),
         ("hot_standby", "on".to_owned()),
-        ("recovery_target_timeline", "latest".to_owned()),
+        (
+            "recovery_target_timeline",
+            state.target.map_or("latest".to_owned(), |timeline| timeline.to_string()),
+        ),
         ("primary_conninfo", conninfo),
         ("primary_slot_name", slot),
         // A crash ends the epoch; it is for the agent to say so and for an election to settle it.

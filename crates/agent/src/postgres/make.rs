@@ -145,7 +145,8 @@ impl Replica {
     /// That takes all of the source's log up to the end of the rewind, and the source has gone on while its log was
     /// copied. Started without it, PostgreSQL would wait for ever and answer nobody.
     async fn catch_up(&self, from: &Upstream) -> Result<(), PostgresError> {
-        let receives = State { upstream: Some(from.clone()), set: None, open: false, ..self.state() };
+        let receives =
+            State { upstream: Some(from.clone()), target: None, set: None, open: false, ..self.state() };
         self.files.write_as(&self.settings, &receives, REWINDING)?;
         let consistent = match self.run_prepared().await {
             Ok(()) => self.until_consistent(from).await,

@@ -23,6 +23,7 @@ mod short;
 mod sql;
 mod standby;
 mod state;
+mod target;
 pub mod trial;
 pub mod wal;
 

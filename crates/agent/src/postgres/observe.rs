@@ -179,6 +179,8 @@ pub(super) async fn standbys(session: &Session) -> Result<BTreeMap<DcId, Standby
 pub(super) struct Control {
     state: String,
     checkpoint: Position,
+    /// The timeline up to which log is needed before the data is consistent; 0 if none is.
+    minimum: u32,
 }
 
 impl Control {
@@ -193,12 +195,18 @@ impl Control {
                 timeline: value("Latest checkpoint's TimeLineID")?.parse().ok()?,
                 flushed: value("Latest checkpoint location")?.parse().ok()?,
             },
+            minimum: value("Min recovery ending loc's timeline")?.parse().ok()?,
         })
     }
 
     /// True if the last stop was in order, as primary or as standby.
     pub(super) fn is_clean(&self) -> bool {
         self.state.starts_with("shut down")
+    }
+
+    /// The timeline that is known to be in the log.
+    pub(super) fn timeline(&self) -> u32 {
+        self.checkpoint.timeline.max(self.minimum)
     }
 
     fn sealed(&self) -> Option<Position> {
@@ -215,11 +223,13 @@ mod tests {
         let text = |state: &str| {
             format!(
                 "Database cluster state:               {state}\nLatest checkpoint location:           0/3000028\n\
-                 Latest checkpoint's TimeLineID:       2\nLatest checkpoint's PrevTimeLineID:   1\n"
+                 Latest checkpoint's TimeLineID:       2\nLatest checkpoint's PrevTimeLineID:   1\n\
+                 Min recovery ending loc's timeline:   3\n"
             )
         };
         let sealed = Control::parse(&text("shut down")).unwrap();
         assert_eq!(sealed.sealed(), Some(Position { timeline: 2, flushed: Lsn(0x300_0028) }));
+        assert_eq!(sealed.timeline(), 3, "log of it is needed");
         let standby = Control::parse(&text("shut down in recovery")).unwrap();
         assert_eq!((standby.sealed(), standby.is_clean()), (None, true));
         let crashed = Control::parse(&text("in production")).unwrap();

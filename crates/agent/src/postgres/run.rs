@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::{PostgresError, file};
 use super::programs::{Programs, excerpt};
-use super::{Replica, Sealed, lock, sql, wal, write_empty};
+use super::{Replica, Sealed, State, lock, sql, wal, write_empty};
 use crate::guard::client::Client;
 use crate::guard::{self, KILL_AFTER_MS, Lease, Mode};
 use crate::process::{ENV_RECORD, Process, Spec};
@@ -28,6 +28,8 @@ pub(super) const POLL: Duration = Duration::from_millis(10);
 const START_POLL_MAX: Duration = Duration::from_millis(50);
 /// How long a killed process may take to vanish; longer means it hangs in the kernel.
 const VANISH: Duration = Duration::from_secs(5);
+/// How long a standby may take to stop in order before it is started with another configuration.
+pub(super) const RESTART_BUDGET: Duration = Duration::from_secs(3);
 /// How much of PostgreSQL's log is searched for the reason of a failed start.
 const LOG_BYTES_MAX: u64 = 64 << 10;
 
@@ -144,7 +146,9 @@ impl Replica {
             return Ok(());
         }
         self.end_leftovers().await?;
-        self.change(|state| (state.upstream, state.set, state.open) = (None, None, false)).await?;
+        let target = self.target().await?;
+        let state = State { upstream: None, target, set: None, open: false, ..self.state() };
+        self.change(|now| *now = state).await?;
         self.files.write(&self.settings, &self.state())?;
         self.run_prepared().await
     }

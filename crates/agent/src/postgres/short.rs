@@ -22,12 +22,12 @@ use super::{Replica, wal};
 use crate::files;
 
 /// Reading one segment takes milliseconds; more means that the disk hangs.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The segment in which a timeline begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Beginning {
-    timeline: u32,
+pub(super) struct Beginning {
+    pub(super) timeline: u32,
     /// Its place in the log: what follows the timeline in its name.
     place: String,
     /// Where the segment begins.
@@ -105,6 +105,11 @@ fn last_record(said: &str) -> Option<Lsn> {
 }
 
 impl Beginning {
+    /// Where the timeline begins.
+    pub(super) fn begins(&self) -> Lsn {
+        self.ancestors.last().map_or(self.at, |(_, parted)| *parted)
+    }
+
     /// Of the ancestors those whose segment is not the same up to where it should be.
     fn differing(&self, pg_wal: &Path) -> io::Result<Vec<(u32, Lsn)>> {
         let named = |timeline: u32| pg_wal.join(format!("{timeline:08X}{}", self.place));
@@ -119,7 +124,7 @@ impl Beginning {
 }
 
 /// Where timelines begin, the newest first.
-fn beginnings(pg_wal: &Path) -> io::Result<Vec<Beginning>> {
+pub(super) fn beginnings(pg_wal: &Path) -> io::Result<Vec<Beginning>> {
     let mut timelines: Vec<u32> = fs::read_dir(pg_wal)?
         .flatten()
         .filter_map(|entry| {

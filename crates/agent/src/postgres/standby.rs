@@ -45,6 +45,7 @@ impl Replica {
     pub async fn follow(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
         let fit = self.examine(upstream).await?;
         if fit == Fit::Fits {
+            self.lift_target().await?;
             let whom = upstream.clone();
             self.change(move |state| state.upstream = Some(whom)).await?;
             let session = self.session().await?;
@@ -89,18 +90,11 @@ impl Replica {
         if !self.keep_slot(&session).await? {
             return Ok(Fit::Starved);
         }
-        let oldest: Option<String> = field(
-            &session
-                .row(
-                    "list the upstream's log",
-                    "SELECT min(right(name, 16)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'",
-                )
-                .await?,
-            0,
-        );
-        // Receiving begins with the segment the last byte lies in.
-        let needed = wal::segment(dujiang_types::Lsn(own.flushed.0.saturating_sub(1)));
-        Ok(if oldest.is_some_and(|oldest| oldest > needed) { Fit::Starved } else { Fit::Fits })
+        let sent = theirs.first_segments(own.timeline, own.flushed);
+        let names: Vec<String> = sent.iter().map(|name| literal(name)).collect();
+        let look = format!("SELECT count(*) FROM pg_ls_waldir() WHERE name IN ({})", names.join(", "));
+        let found: Option<usize> = field(&session.row("look for the log that comes next", &look).await?, 0);
+        Ok(if found == Some(sent.len()) { Fit::Fits } else { Fit::Starved })
     }
 
     pub(super) async fn connect_upstream(&self, upstream: &Upstream) -> Result<Session, PostgresError> {
@@ -149,13 +143,18 @@ impl Replica {
     /// Stops receiving: durably, and so that no receiver which is just being started can connect any more. After
     /// this the position only becomes known, it does not grow.
     ///
-    /// If what was received last hides log that was there before, PostgreSQL is stopped: the next start sees to that.
+    /// If what was received last hides log that was there before, or is the history of a timeline and nothing of its log,
+    /// PostgreSQL is stopped: the next start sees to that.
     pub async fn detach(&self) -> Result<(), PostgresError> {
         self.end_receivers().await?;
-        if self.short().await?.is_empty() {
+        let why = if !self.short().await?.is_empty() {
+            "its newest segment ends before the log does"
+        } else if self.is_misled().await? {
+            "it has heard of a newer timeline than its log's"
+        } else {
             return Ok(());
-        }
-        tracing::warn!(unit = %self.settings.unit, "its newest segment ends before the log does; it is started anew");
+        };
+        tracing::warn!(unit = %self.settings.unit, why, "it is started anew");
         self.stop_now().await
     }
 

@@ -24,6 +24,8 @@ pub struct State {
     pub broken: bool,
     /// Whom it receives from.
     pub upstream: Option<Upstream>,
+    /// The timeline it recovers to, if there is a newer one of which it has no log. `None`: the newest.
+    pub target: Option<u32>,
     /// The sync set its configuration names. `None`: commits wait for ever, the safe setting of a standby.
     pub set: Option<SyncSet>,
     /// True if clients are admitted.

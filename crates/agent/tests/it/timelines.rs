@@ -133,13 +133,8 @@ fn begin_to_receive(node: &Node, end: Position, timeline: u32) {
     assert!(received > 0, "the log reaches beyond the first page of a segment");
     text[received..].fill(0);
     fs::write(named(timeline), text).unwrap();
-    let history = pg_wal.join(format!("{timeline:08X}.history"));
-    let before = fs::read_to_string(pg_wal.join(format!("{:08X}.history", end.timeline))).unwrap_or_default();
-    fs::write(&history, format!("{before}{}\t{}\tno recovery target specified\n", end.timeline, end.flushed))
-        .unwrap();
-    for path in [named(timeline), history] {
-        node.replica.settings().programs.give(&path).unwrap();
-    }
+    node.replica.settings().programs.give(&named(timeline)).unwrap();
+    hear_of(node, end, timeline);
 }
 
 /// PostgreSQL reads the newest name of a segment, whole or not: started so, a replica would tell less than it has flushed.
@@ -180,6 +175,74 @@ async fn a_replica_detached_while_a_segment_is_received_again_is_started_anew() 
     b.replica.detach().await.unwrap();
     let _lease = alone(&b, 3).await;
     assert_eq!(rows(&b).await, ["kept"]);
+}
+
+/// Gives `node` the history of a timeline that left the one `end` is on there, as a follower has it that has not received
+/// any of its log.
+fn hear_of(node: &Node, end: Position, timeline: u32) {
+    let pg_wal = node.data().join("pg_wal");
+    let history = pg_wal.join(format!("{timeline:08X}.history"));
+    let before = fs::read_to_string(pg_wal.join(format!("{:08X}.history", end.timeline))).unwrap_or_default();
+    fs::write(&history, format!("{before}{}\t{}\tno recovery target specified\n", end.timeline, end.flushed))
+        .unwrap();
+    node.replica.settings().programs.give(&history).unwrap();
+}
+
+/// Left to itself PostgreSQL would name the timeline it has only heard of as its parent. Who is behind would ask for that
+/// one's log, and nobody has it.
+#[tokio::test]
+async fn who_has_only_heard_of_a_timeline_is_promoted_from_its_own() {
+    let dir = folder();
+    let (a, lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('common')").await;
+    let (b, c) = (Node::follower(dir.path(), "b", &a).await, Node::follower(dir.path(), "c", &a).await);
+    c.until_replayed(a.position().await.flushed).await;
+    c.replica.detach().await.unwrap();
+    write(&a, "INSERT INTO t VALUES ('only b')").await;
+    seal(&a, &[&b]).await;
+    drop(lease);
+    let end = b.position().await;
+    // It began further on: a primary that crashed has log nobody else has.
+    let begins = Position { flushed: dujiang_types::Lsn(end.flushed.0 + 64), ..end };
+    hear_of(&b, begins, 3);
+    b.replica.detach().await.unwrap();
+    assert!(matches!(b.replica.observe().await.unwrap(), Process::Stopped { .. }), "it was stopped");
+    b.replica.start().await.unwrap();
+    assert_eq!(b.position().await, end);
+    b.replica.detach().await.unwrap();
+    assert_eq!(b.position().await, end, "once is enough");
+
+    let _lease = alone(&b, 3).await;
+    assert_eq!(b.position().await.timeline, 4);
+    let history = wal::read_history(&b.data().join("pg_wal"), 4).unwrap();
+    assert_eq!(history.ancestors.last(), Some(&(end.timeline, end.flushed)));
+    c.follow(&b).await;
+    c.until_replayed(b.position().await.flushed).await;
+    assert_eq!(rows(&c).await, ["common", "only b"]);
+}
+
+/// It was started to stay on its timeline, and what it heard of was true all the same.
+#[tokio::test]
+async fn who_has_only_heard_of_a_timeline_follows_it() {
+    let dir = folder();
+    let (a, lease) = primary(dir.path(), "a", &set(0, &[])).await;
+    a.replica.set_sync(&set(0, &[])).await.unwrap();
+    write(&a, "CREATE TABLE t (note text); INSERT INTO t VALUES ('common')").await;
+    let (b, c) = (Node::follower(dir.path(), "b", &a).await, Node::follower(dir.path(), "c", &a).await);
+    seal(&a, &[&b, &c]).await;
+    drop(lease);
+    let end = c.position().await;
+    let _lease = alone(&b, 2).await;
+    hear_of(&c, end, 3);
+    c.replica.detach().await.unwrap();
+    c.replica.start().await.unwrap();
+    assert_eq!((c.position().await, c.replica.state().target), (end, Some(end.timeline)));
+    c.follow(&b).await;
+    write(&b, "INSERT INTO t VALUES ('later')").await;
+    c.until_replayed(b.position().await.flushed).await;
+    assert_eq!(rows(&c).await, ["common", "later"]);
+    assert_eq!((c.position().await.timeline, c.replica.state().target), (3, None));
 }
 
 #[tokio::test]
