@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest file read as JSON: records are a few hundred bytes; more is not ours.
-const JSON_BYTES_MAX: u64 = 1 << 20;
+/// Largest file read as JSON: that of all records known in a data center, a few kilobytes for each of its units; more is not
+/// ours.
+const JSON_BYTES_MAX: u64 = 16 << 20;
 
 /// Readable by everybody: holds no secret.
 pub const MODE_PUBLIC: u32 = 0o644;

@@ -1,6 +1,6 @@
 //! An agent's shell: what it remembers, what it observes, whom it tells. What to do comes from `dujiang_unit`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dujiang_types::api::{AgentReply, AgentReport, PromiseReply, PromiseRequest};
 use dujiang_types::report::ReplicaReport;
@@ -23,6 +23,8 @@ const LOOK: Us = 100 * MS;
 const RESYNC: Us = SECOND;
 /// The longest a guard takes to end its database: what the margin allows beside the drift of clocks.
 const KILL_MAX: Us = 430 * MS;
+/// Records of a unit an agent may find when it starts: how far what is on its disk is behind.
+const WRITTEN_MAX: usize = 4;
 /// Reports whose answers are still of use.
 const SENT_MAX: usize = 16;
 
@@ -59,8 +61,12 @@ pub struct Replica {
     pub epoch_seen: Epoch,
     /// The highest epoch the data was promoted under.
     pub primary_epoch: Option<Epoch>,
+    /// Records written down; a new agent finds any of them.
+    written: VecDeque<Unit>,
 
     // Volatile.
+    /// The record found at the start: good for promises until one is seen.
+    remembered: Option<Unit>,
     /// The latest record seen.
     pub record: Option<Unit>,
     /// The lease held.
@@ -93,10 +99,12 @@ pub struct Replica {
 }
 
 impl Replica {
-    fn new(state: (Epoch, Option<Epoch>), now_ms: u64, timing: &Timing) -> Self {
+    fn new(state: (Epoch, Option<Epoch>), written: VecDeque<Unit>, now_ms: u64, timing: &Timing) -> Self {
         Self {
             epoch_seen: state.0,
             primary_epoch: state.1,
+            written,
+            remembered: None,
             record: None,
             lease: None,
             promises: Promises::after_start(now_ms, timing),
@@ -113,6 +121,11 @@ impl Replica {
             pretends_detached: false,
             round: None,
         }
+    }
+
+    /// The record promises are asked for and given by.
+    fn vouched(&self) -> Option<&Unit> {
+        self.record.as_ref().or(self.remembered.as_ref()).filter(|unit| unit.status.epoch >= self.epoch_seen)
     }
 }
 
@@ -133,7 +146,7 @@ pub struct Agent {
 impl Agent {
     /// An agent that was never started.
     pub fn new(units: usize, timing: &Timing) -> Self {
-        let replica = Replica::new((Epoch(0), None), 0, timing);
+        let replica = Replica::new((Epoch(0), None), VecDeque::new(), 0, timing);
         Self {
             session: 0,
             sequence: 0,
@@ -165,12 +178,16 @@ impl World {
         agent.session = session;
         agent.sequence = 0;
         agent.sent.clear();
-        agent.answered_ms = now_ms;
+        agent.answered_ms = 0;
         for (replica, guard) in agent.replicas.iter_mut().zip(&agent.guards) {
-            *replica = Replica::new((replica.epoch_seen, replica.primary_epoch), now_ms, &timing);
+            let written = std::mem::take(&mut replica.written);
+            *replica = Replica::new((replica.epoch_seen, replica.primary_epoch), written, now_ms, &timing);
             replica.lease = guard.lease.map(|(epoch, until_ms)| Held { epoch, until_ms });
         }
         for unit in 0..self.unit_count {
+            let found = self.between(0, WRITTEN_MAX as Us);
+            let replica = &mut self.agents[dc].replicas[unit];
+            replica.remembered = usize::try_from(found).ok().and_then(|n| replica.written.get(n).cloned());
             let alive = self.processes.alive(Proc::Guard(At { dc, unit }));
             if !alive {
                 self.agents[dc].replicas[unit].lease = None;
@@ -211,7 +228,12 @@ impl World {
         if self.replica(at).record.as_ref().is_some_and(|known| known.revision >= record.revision) {
             return;
         }
-        self.replica_mut(at).record = Some(record);
+        let replica = self.replica_mut(at);
+        replica.written.push_back(record.clone());
+        if replica.written.len() > WRITTEN_MAX {
+            replica.written.pop_front();
+        }
+        replica.record = Some(record);
         self.look_now(at);
     }
 
@@ -409,14 +431,14 @@ impl World {
             let replica = self.replica(at);
             let view = AgentView {
                 dc: &name,
-                unit: replica.record.as_ref(),
+                unit: replica.vouched(),
                 local: &local,
                 lease: replica.lease,
                 promises: replica.promises,
                 now_ms,
             };
             let Some(vouchers) = agent::vouchers(&view) else { continue };
-            let Some(epoch) = replica.record.as_ref().map(|record| record.status.epoch) else { continue };
+            let Some(epoch) = replica.vouched().map(|record| record.status.epoch) else { continue };
             let missing: BTreeSet<Dc> = vouchers.iter().filter_map(dc_index).collect();
             let number = self.fresh_id();
             let ttl_ms = self.timing.lease_ms;
@@ -437,7 +459,8 @@ impl World {
         let Some(unit) = unit_index(&ask.unit) else { return };
         let (now_ms, timing) = (self.clock_ms(dc), self.timing);
         let replica = self.replica_mut(At { dc, unit });
-        let reply = replica.promises.ask(replica.record.as_ref(), ask, &timing, now_ms);
+        let known = replica.vouched().cloned();
+        let reply = replica.promises.ask(known.as_ref(), ask, &timing, now_ms);
         self.say(Proc::Agent(dc), || {
             format!(
                 "{} {from} about {}: {}",

@@ -32,6 +32,7 @@ const CLAIMS: &str = "the record claims no more than PostgreSQL does";
 const COPIES: &str = "no acknowledged commit depends on one data center";
 const LOSS: &str = "no acknowledged commit is lost";
 const PROOF: &str = "what claims prove is complete";
+const SPLIT: &str = "no split brain";
 
 #[test]
 fn skipping_the_lease_margin_is_found() {
@@ -40,7 +41,9 @@ fn skipping_the_lease_margin_is_found() {
 
 #[test]
 fn relaxing_before_recording_is_found() {
-    found(Sabotage::RelaxBeforeRecording, Scenario::Crashes, &[CLAIMS, COPIES]);
+    // The last: a paused machine that wakes up has a moment before its guard acts. Its primary of a past epoch can then
+    // get nothing acknowledged, unless it waits for nobody.
+    found(Sabotage::RelaxBeforeRecording, Scenario::Crashes, &[CLAIMS, COPIES, SPLIT]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::known::Known;
 use crate::clock::boottime_ms;
-use crate::postgres::Settings;
+use crate::postgres::{Settings, State};
 
 /// Grants waiting for the task. A later one says all that an earlier one did.
 const GRANTS_MAX: usize = 4;
@@ -25,6 +25,9 @@ pub(super) struct Handle {
     pub(super) unit: UnitId,
     settings: Settings,
     timing: Timing,
+    /// The highest epoch acted on before this agent began; `None` if that cannot be read. Good for promises until the
+    /// replica is opened, which may take longer than a lease has left.
+    epoch_before: Option<Epoch>,
     seen: Mutex<Seen>,
     promises: Mutex<Promises>,
     grants: mpsc::Sender<Held>,
@@ -54,7 +57,13 @@ impl Handle {
         let promises = Mutex::new(Promises::after_start(boottime_ms(), &timing));
         let seen = Mutex::new(Seen { why: "the agent has just started".to_owned(), ..Seen::default() });
         let (dc, unit) = (settings.dc.clone(), settings.unit.clone());
-        (Self { dc, unit, settings, timing, seen, promises, grants }, granted)
+        let epoch_before = State::in_folder(&settings.dir).map(|state| state.epoch_seen);
+        let epoch_before = epoch_before
+            .inspect_err(
+                |error| tracing::warn!(%unit, why = error.chain(), "no promises before it is opened"),
+            )
+            .ok();
+        (Self { dc, unit, settings, timing, epoch_before, seen, promises, grants }, granted)
     }
 
     /// Replaces the latest observation.
@@ -113,8 +122,11 @@ impl Handle {
 
     /// Answers another agent's wish for a promise.
     pub(super) fn promise(&self, known: &Known, ask: &PromiseRequest) -> PromiseReply {
-        let epoch_seen = lock(&self.seen).local.as_ref().map_or(Epoch(0), |local| local.epoch_seen);
-        let unit = known.units.get(&self.unit).filter(|unit| unit.status.epoch >= epoch_seen);
+        let seen = lock(&self.seen).local.as_ref().map(|local| local.epoch_seen).or(self.epoch_before);
+        // Who only remembers a record and cannot tell yet which epoch was the last promises nothing.
+        let least = seen.or(known.complete.then_some(Epoch(0)));
+        let unit =
+            least.and_then(|least| known.units.get(&self.unit).filter(|unit| unit.status.epoch >= least));
         lock(&self.promises).ask(unit.map(AsRef::as_ref), ask, &self.timing, boottime_ms())
     }
 

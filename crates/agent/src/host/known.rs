@@ -28,7 +28,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The records as of the last event.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
-    /// True once a snapshot has come: what is missing then does not exist.
+    /// True once a snapshot has come: what is missing then does not exist, and what is there may be acted on. Before, there
+    /// is only what is remembered.
     pub(super) complete: bool,
     pub(super) units: BTreeMap<UnitId, Arc<Unit>>,
     pub(super) data_centers: BTreeMap<DcId, Arc<DataCenter>>,
@@ -48,6 +49,25 @@ struct Named {
 }
 
 impl Known {
+    /// Records of before this agent was started, and of nobody knows when.
+    pub(super) fn remembered(
+        data_centers: Vec<DataCenter>,
+        applications: Vec<Application>,
+        units: Vec<Unit>,
+    ) -> Self {
+        let mut known = Self::default();
+        for record in data_centers {
+            known.data_centers.extend(DcId::new(&record.name).ok().map(|name| (name, Arc::new(record))));
+        }
+        for record in applications {
+            known.applications.extend(AppId::new(&record.name).ok().map(|name| (name, Arc::new(record))));
+        }
+        for record in units {
+            known.units.extend(UnitId::new(&record.name).ok().map(|name| (name, Arc::new(record))));
+        }
+        known
+    }
+
     fn apply(&mut self, event: &Event) -> Result<(), serde_json::Error> {
         match event.name.as_str() {
             "snapshot" => {

@@ -10,6 +10,7 @@ mod known;
 mod listen;
 mod machine;
 mod member;
+mod memory;
 mod metrics;
 mod report;
 mod server;
@@ -153,6 +154,10 @@ impl Folder {
         self.dc.join("log")
     }
 
+    fn memory_file(&self) -> PathBuf {
+        self.dc.join("known.json")
+    }
+
     fn units_file(&self) -> PathBuf {
         self.dc.join("units.json")
     }
@@ -235,10 +240,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let own = to(Expect::roles(&[Role::Gateway, Role::Application]).within(&options.dc))?;
     let promises = to(Expect::roles(&[Role::Agent]))?;
     let client = to(Expect::roles(&[Role::Control]))?;
-    let (sender, known) = watch::channel(Known::default());
+    let (sender, known) = watch::channel(memory::recall(&folder.memory_file()));
     let member = Member::start(&options, &options.members, &folder, &client);
     let servers = Server::all(&options.control);
     let watching = tokio::spawn(known::follow(servers.clone(), client.clone(), sender));
+    let remembering = tokio::spawn(memory::keep(folder.memory_file(), options.dc.clone(), known.clone()));
     let (renewed, renewals) = watch::channel(0);
     let identities = Identities {
         folder: IdentityFolder::of(&options.data, &options.dc),
@@ -291,6 +297,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     }
     watching.abort();
     keeping.abort();
+    remembering.abort();
     if let Some(member) = member {
         member.stop().await;
     }

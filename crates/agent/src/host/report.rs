@@ -53,8 +53,9 @@ pub(super) struct Reporter {
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     /// True if a server has not been sent the last report, because too many were on their way to it.
     owing: bool,
-    /// When the server that leads answered last.
-    led_at: Instant,
+    /// When the server that leads answered last; never yet, for an agent that was just started.
+    led_at: Option<Instant>,
+    began: Instant,
     /// Why the others say they do not take reports, by server.
     why: BTreeMap<String, String>,
     /// Whether the server that leads is heard: only changes are worth a line in the log.
@@ -71,7 +72,8 @@ impl Reporter {
             sequence: 0,
             answers: mpsc::channel(ANSWERS_MAX),
             owing: false,
-            led_at: Instant::now(),
+            led_at: None,
+            began: Instant::now(),
             why: BTreeMap::new(),
             heard: true,
             rounds: JoinSet::new(),
@@ -80,6 +82,7 @@ impl Reporter {
 
     /// Sends a report to all control servers; those that do not lead listen, to be ready when they have to.
     pub(super) fn report(&mut self) {
+        self.go_on_without();
         let Some((report, sent_ms)) = self.next() else { return };
         self.owing = false;
         for server in &self.shared.servers {
@@ -96,7 +99,6 @@ impl Reporter {
                 self.owing = true;
             }
         }
-        self.go_on_without();
     }
 
     /// Says a last word, and waits until everybody has heard it or will not.
@@ -158,7 +160,7 @@ impl Reporter {
     }
 
     fn led(&mut self, reply: AgentReply, sent_ms: u64) {
-        self.led_at = Instant::now();
+        self.led_at = Some(Instant::now());
         self.why.clear();
         self.shared.metrics.reports_sent.inc();
         if !std::mem::replace(&mut self.heard, true) {
@@ -175,16 +177,19 @@ impl Reporter {
         }
     }
 
-    /// Asks the peers if the control plane has been silent for too long.
+    /// Asks the peers if the control plane has been silent for too long; an agent that was just started does so at once,
+    /// because the leases it finds may have little time left.
     fn go_on_without(&mut self) {
         while self.rounds.try_join_next().is_some() {}
-        if self.led_at.elapsed() < LEADERLESS_MAX {
+        let silent = self.led_at.unwrap_or(self.began).elapsed() >= LEADERLESS_MAX;
+        if silent {
+            self.shared.metrics.reports_failed.inc();
+            if std::mem::replace(&mut self.heard, false) {
+                let why: Vec<String> = self.why.iter().map(|(url, why)| format!("{url}: {why}")).collect();
+                tracing::warn!(why = why.join("; "), "the control plane does not take reports");
+            }
+        } else if self.led_at.is_some() {
             return;
-        }
-        self.shared.metrics.reports_failed.inc();
-        if std::mem::replace(&mut self.heard, false) {
-            let why: Vec<String> = self.why.iter().map(|(url, why)| format!("{url}: {why}")).collect();
-            tracing::warn!(why = why.join("; "), "the control plane does not take reports");
         }
         if self.rounds.len() < ROUNDS_MAX {
             let (shared, known) = (self.shared.clone(), self.known.borrow().clone());

@@ -145,7 +145,7 @@ impl Replica {
     pub async fn open(settings: Settings) -> Result<Self, PostgresError> {
         std::fs::create_dir_all(&settings.dir).map_err(error::file("create", &settings.dir))?;
         settings.programs.check_reachable(&settings.dir.join("pgdata"))?;
-        let durable = Durable::read(settings.dir.join("replica.json"))?;
+        let durable = Durable::read(settings.dir.join(state::FILE))?;
         let replica = Self {
             files: Files::new(&settings.dir),
             tls: Tls::new(&settings.identity, &settings.dc).map_err(PostgresError::Identity)?,

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{PostgresError, file};
 use crate::files;
 
+/// Its name, in the replica's folder.
+pub(super) const FILE: &str = "replica.json";
+
 /// Content of `replica.json`. PostgreSQL's configuration files are made from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -42,6 +45,11 @@ pub struct Upstream {
 }
 
 impl State {
+    /// What the file in a replica's folder says; a replica without one is new.
+    pub fn in_folder(dir: &Path) -> Result<Self, PostgresError> {
+        Self::read(&dir.join(FILE))
+    }
+
     /// Reads the file; a replica without one is new.
     fn read(path: &Path) -> Result<Self, PostgresError> {
         Ok(files::read_json(path).map_err(file("read", path))?.unwrap_or_default())

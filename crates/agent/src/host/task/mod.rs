@@ -234,8 +234,10 @@ impl Task {
         }
     }
 
+    /// The unit's record. One that is only remembered is nothing to act on: the one acted on last may have been newer.
     fn unit(&self) -> Option<Arc<Unit>> {
-        self.given.known.borrow().units.get(&self.handle.unit).cloned()
+        let known = self.given.known.borrow();
+        known.units.get(&self.handle.unit).filter(|_| known.complete).cloned()
     }
 
     /// True if the unit is known not to exist any more.
