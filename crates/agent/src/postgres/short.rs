@@ -58,11 +58,13 @@ impl Replica {
         let mut hidden = BTreeSet::new();
         for beginning in self.on_disk(compare).await? {
             let Beginning { timeline, place, ancestors, .. } = &beginning;
-            if hidden.contains(&(place.clone(), *timeline)) {
+            let copy = pg_wal.join(format!("{timeline:08X}{place}"));
+            // One of which there is nothing but the history hides nothing.
+            if hidden.contains(&(place.clone(), *timeline)) || !copy.exists() {
                 continue;
             }
             if self.is_short(&beginning).await? {
-                short.push(pg_wal.join(format!("{timeline:08X}{place}")));
+                short.push(copy);
             } else {
                 hidden.extend(ancestors.iter().map(|(ancestor, _)| (place.clone(), *ancestor)));
             }

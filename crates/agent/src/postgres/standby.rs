@@ -45,9 +45,9 @@ impl Replica {
     pub async fn follow(&self, upstream: &Upstream) -> Result<Fit, PostgresError> {
         let fit = self.examine(upstream).await?;
         if fit == Fit::Fits {
-            self.lift_target().await?;
             let whom = upstream.clone();
             self.change(move |state| state.upstream = Some(whom)).await?;
+            self.lift_target().await?;
             let session = self.session().await?;
             self.reload(&session).await?;
             // It follows by now, and that is what was asked for. The state names the upstream already, so a failure

@@ -51,7 +51,9 @@ impl Replica {
         Ok(self.state().target.is_none() && self.target().await?.is_some())
     }
 
-    /// Has the running standby follow its upstream to whatever timeline that is on. Nothing is done if it does already.
+    /// Has the running standby follow the upstream its state names to whatever timeline that is on. Nothing is done if it
+    /// would already. Started with the upstream: if the newest timeline's segment here is shorter than the log was, what
+    /// is missing comes from there.
     pub(super) async fn lift_target(&self) -> Result<(), PostgresError> {
         let Some(timeline) = self.state().target else { return Ok(()) };
         tracing::info!(unit = %self.settings.unit, timeline, "is started anew to leave its timeline");

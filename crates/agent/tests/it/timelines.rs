@@ -150,9 +150,13 @@ async fn a_segment_that_is_being_received_again_hides_nothing_from_a_start() {
     let end = b.position().await;
     b.replica.stop_now().await.unwrap();
     begin_to_receive(&b, end, 3);
+    // And it has heard of a later one, of which it has nothing.
+    hear_of(&b, Position { timeline: 3, flushed: dujiang_types::Lsn(end.flushed.0 + 64) }, 4);
     b.replica.start().await.unwrap();
     assert_eq!(b.position().await, end);
-    let _lease = alone(&b, 3).await;
+    let place = wal::segment(dujiang_types::Lsn(end.flushed.0 - 1));
+    assert!(!b.data().join(format!("pg_wal/00000003{place}")).exists(), "nobody reads it any more");
+    let _lease = alone(&b, 4).await;
     assert_eq!(rows(&b).await, ["kept"]);
 }
 
