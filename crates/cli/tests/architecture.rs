@@ -19,6 +19,8 @@ const PURE: &[&str] = &[
     "dujiang-bank-parties",
     "dujiang-bank-controls",
     "dujiang-bank-general-ledger",
+    "dujiang-bank-end-of-day",
+    "dujiang-bank-auditor",
 ];
 /// What a pure crate must not reach, directly or through others: runtimes, sockets, processes, randomness.
 const IMPURE: &[&str] = &[
@@ -109,6 +111,19 @@ fn pure_crates_reach_no_io_and_no_runtime() {
     }
     // The rule itself can fail: an impure crate is seen as one.
     assert!(!common(&reached("dujiang-agent", &dependencies), IMPURE).is_empty());
+}
+
+#[test]
+fn the_auditor_shares_nothing_with_what_it_judges() {
+    let dependencies = dependencies();
+    let forbidden = [
+        "dujiang-bank",
+        "dujiang-bank-rules",
+        "dujiang-bank-end-of-day",
+        "dujiang-bank-general-ledger",
+        "dujiang-bank-parties",
+    ];
+    assert_eq!(common(&reached("dujiang-bank-auditor", &dependencies), &forbidden), [""; 0]);
 }
 
 #[test]
