@@ -10,6 +10,10 @@ use crate::calendar::{after, between, days, months_later, year};
 use crate::fraction::Fraction;
 use crate::ledger::Expected;
 
+/// Most instalments of a loan that is recomputed: monthly for a hundred years. Its equal instalment is a fraction of as many
+/// factors.
+const PERIODS_MAX: u16 = 1_200;
+
 pub(crate) fn audit(books: &Books, expected: &mut Expected, report: &mut Report) {
     let mut entries: HashMap<&str, Vec<&Entry>> = HashMap::new();
     for entry in books.entries.iter().filter(|entry| entry.booked_on <= books.closed_through) {
@@ -56,6 +60,9 @@ impl Row {
 
 /// The schedule; none if the agreement makes none.
 fn schedule(loan: &Loan, drawn: Date) -> Option<Vec<Row>> {
+    if loan.periods > PERIODS_MAX {
+        return None;
+    }
     let rate = Fraction::percent(&loan.rate)?;
     let mut periods = Vec::new();
     let mut from = drawn;
@@ -128,15 +135,17 @@ impl Life<'_> {
             by_day.entry(entry.booked_on).or_default().push(entry);
         }
         let mut day = self.account.opened;
-        while day <= through {
+        loop {
             self.grace_ends(day);
             for entry in by_day.remove(&day).unwrap_or_default() {
                 self.pay(entry, day, report);
             }
             self.lateness(day, &late_rate);
+            if day >= through {
+                return Some(());
+            }
             day = after(day);
         }
-        Some(())
     }
 
     /// What is still open after the days of grace costs penalty from its due date on.

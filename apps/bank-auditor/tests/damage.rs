@@ -180,6 +180,7 @@ const DAMAGES: &[Damage] = &[
     ("too little is set aside", |b| b.entries.retain(|e| e.posting != "p12"), "ledger.agreements"),
     ("another loan was agreed", |b| loan(b).rate = "13%".into(), "ledger.agreements"),
     ("a loan of no periods", |b| loan(b).periods = 0, "loan.agreement"),
+    ("a loan of too many periods", |b| loan(b).periods = u16::MAX, "loan.agreement"),
     ("a loan is repaid before it is due", |b| b.entries[8..10].iter_mut().for_each(repay), "loan.not_due"),
     ("the same account twice", |b| b.accounts.push(b.accounts[0].clone()), "account.twice"),
 ];
@@ -268,6 +269,20 @@ fn a_loan_that_is_late_costs_penalty_and_loses_its_income() {
         let report = audit(&books);
         assert!(report.is_clean(), "{day}: {:#?}", report.findings);
     }
+}
+
+/// Agreements are data: none of them may keep the auditor from ending.
+#[test]
+fn the_end_of_the_calendar_is_an_end() {
+    let mut books = books();
+    books.closed_through = Date::MAX;
+    books.accounts[0].opened = Date::MAX;
+    books.accounts[1].opened = date(9999, 12, 1);
+    loan(&mut books).every_months = u16::MAX;
+    let report = audit(&books);
+    assert!(report.counts.contains_key("loan.agreement"), "{:#?}", report.findings);
+    loan(&mut books).every_months = 0;
+    assert!(!audit(&books).is_clean());
 }
 
 #[test]
